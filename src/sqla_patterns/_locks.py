@@ -1,0 +1,87 @@
+"""Locks for structures that live in several rows, and the recursion limit of recursive queries.
+
+Each lock is taken *before* the structure is read and is held until the transaction ends. What is used depends on the
+database:
+
+- PostgreSQL: row locks ``FOR NO KEY UPDATE`` (they let foreign key checks of other tables pass), and an advisory transaction lock
+  where there is no row to lock.
+- MariaDB and MySQL: ``FOR UPDATE``. Under their default REPEATABLE READ a plain SELECT reads an old snapshot, so whatever is read
+  under a lock must itself be a locking read: `locking_read`.
+- SQLite has one writer for the whole file and no row locks. An UPDATE that matches no row takes the write lock at once,
+  as ``BEGIN IMMEDIATE`` would, so that what is read afterwards stays true until the transaction ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeVar
+
+from sqlalchemy import Connection, GenerativeSelect, Table, false, func, select, update
+
+__all__ = ("allow_deep_recursion", "lock_rows", "lock_table", "locking_read", "take_write_lock")
+
+SelectT = TypeVar("SelectT", bound=GenerativeSelect)
+
+_RECURSION_LIMIT = 4_294_967_295
+
+
+def _is_mysql(connection: Connection) -> bool:
+    return connection.dialect.name in {"mysql", "mariadb"}
+
+
+def take_write_lock(connection: Connection, table: Table) -> None:
+    """On SQLite, make this transaction the writer now; nothing on a database that locks rows."""
+    if connection.dialect.name == "sqlite":
+        column = next(iter(table.primary_key))
+        connection.execute(update(table).values({column: column}).where(false()))
+
+
+def lock_table(connection: Connection, table: Table, purpose: str) -> None:
+    """Serialise the writers of one structure that has no row of its own, for instance the list of all roots.
+
+    `purpose` tells several such structures of one table apart. On MariaDB and MySQL the row with the lowest key stands for
+    the structure: in an empty table two first writers may meet, and the database then refuses one with a deadlock error.
+    """
+    if connection.dialect.name == "postgresql":
+        name = f"sqla_patterns:{table.fullname}:{purpose}".encode()
+        key = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
+    elif _is_mysql(connection):
+        column = next(iter(table.primary_key))
+        connection.execute(select(column).order_by(column).limit(1).with_for_update())
+    else:
+        take_write_lock(connection, table)
+
+
+def lock_rows(connection: Connection, statement: SelectT, table: Table) -> SelectT:
+    """`statement`, locking the rows of `table` that it returns, in the order in which it returns them."""
+    if connection.dialect.name == "postgresql":
+        return statement.with_for_update(key_share=True, of=table)
+    return statement.with_for_update()
+
+
+def locking_read(connection: Connection, statement: SelectT) -> SelectT:
+    """`statement`, reading what is committed now rather than this transaction's snapshot, where the two may differ.
+
+    For reads of rows whose structure this transaction has locked. PostgreSQL under READ COMMITTED takes a new snapshot for each
+    statement and refuses FOR UPDATE beside aggregates, so there it stays as it is.
+    """
+    return statement.with_for_update() if _is_mysql(connection) else statement
+
+
+def allow_deep_recursion(connection: Connection) -> None:
+    """Lift the limit of 1,000 steps that MariaDB and MySQL put on a recursive CTE, once for each DBAPI connection.
+
+    MariaDB cuts the result off *without an error*, so a tree deeper than the limit would silently lose its lower part.
+    """
+    if not _is_mysql(connection) or connection.info.get("sqla_patterns_deep_recursion"):
+        return
+    mariadb = getattr(connection.dialect, "is_mariadb", False)
+    variable = "max_recursive_iterations" if mariadb else "cte_max_recursion_depth"
+    # A bare cursor: a setting of the connection is no statement of the user's transaction.
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(f"SET SESSION {variable} = {_RECURSION_LIMIT}")
+    finally:
+        cursor.close()
+    connection.info["sqla_patterns_deep_recursion"] = True

@@ -1,0 +1,9 @@
+"""What the tests share besides fixtures; import it as ``from tests._support import ...``."""
+
+from __future__ import annotations
+
+from ._alembic import assert_empty_diff
+from ._databases import SERVERS, Database, server_url
+from ._statements import StatementLog, count_statements
+
+__all__ = ("SERVERS", "Database", "StatementLog", "assert_empty_diff", "count_statements", "server_url")
