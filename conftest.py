@@ -19,7 +19,9 @@ _readme = Sybil(
 )
 _docstrings = Sybil(
     parsers=[rest.DocTestParser(_FLAGS), rest.PythonCodeBlockParser(), rest.SkipParser()],
-    patterns=["src/**/*.py"],
+    path="src",
+    # At any depth: to pathlib, before Python 3.13, a pattern with ** is one of exactly so many folders.
+    patterns=["*.py"],
 )
 
 pytest_collect_file = (_readme + _docstrings).pytest()
