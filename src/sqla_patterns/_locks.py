@@ -18,14 +18,15 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, GenerativeSelect, Table, false, func, select, update
 
-__all__ = ("allow_deep_recursion", "lock_rows", "lock_table", "locking_read", "take_write_lock")
+__all__ = ("allow_deep_recursion", "is_mysql", "lock_rows", "lock_table", "locking_read", "take_write_lock")
 
 SelectT = TypeVar("SelectT", bound=GenerativeSelect)
 
 _RECURSION_LIMIT = 4_294_967_295
 
 
-def _is_mysql(connection: Connection) -> bool:
+def is_mysql(connection: Connection) -> bool:
+    """Whether this is MariaDB or MySQL, whose InnoDB reads, locks and recurses by rules of its own."""
     return connection.dialect.name in {"mysql", "mariadb"}
 
 
@@ -36,8 +37,11 @@ def take_write_lock(connection: Connection, table: Table) -> None:
         connection.execute(update(table).values({column: column}).where(false()))
 
 
-def lock_table(connection: Connection, table: Table, purpose: str) -> None:
+def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
     """Serialise the writers of one structure that has no row of its own, for instance the list of all roots.
+
+    Return whether what this transaction reads now may be older than the lock: PostgreSQL under REPEATABLE READ keeps the
+    snapshot of the transaction's first statement, so whoever relies on a read has to write a row that every writer writes.
 
     `purpose` tells several such structures of one table apart. On MariaDB and MySQL the row with the lowest key stands for
     the structure: in an empty table two first writers may meet, and the database then refuses one with a deadlock error.
@@ -45,12 +49,15 @@ def lock_table(connection: Connection, table: Table, purpose: str) -> None:
     if connection.dialect.name == "postgresql":
         name = f"sqla_patterns:{table.fullname}:{purpose}".encode()
         key = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
-        connection.execute(select(func.pg_advisory_xact_lock(key)))
-    elif _is_mysql(connection):
+        isolation = func.current_setting("transaction_isolation")
+        _, level = connection.execute(select(func.pg_advisory_xact_lock(key), isolation)).one()
+        return bool(level == "repeatable read")
+    if is_mysql(connection):
         column = next(iter(table.primary_key))
         connection.execute(select(column).order_by(column).limit(1).with_for_update())
     else:
         take_write_lock(connection, table)
+    return False
 
 
 def lock_rows(connection: Connection, statement: SelectT, table: Table) -> SelectT:
@@ -66,7 +73,7 @@ def locking_read(connection: Connection, statement: SelectT) -> SelectT:
     For reads of rows whose structure this transaction has locked. PostgreSQL under READ COMMITTED takes a new snapshot for each
     statement and refuses FOR UPDATE beside aggregates, so there it stays as it is.
     """
-    return statement.with_for_update() if _is_mysql(connection) else statement
+    return statement.with_for_update() if is_mysql(connection) else statement
 
 
 def allow_deep_recursion(connection: Connection) -> None:
@@ -74,7 +81,7 @@ def allow_deep_recursion(connection: Connection) -> None:
 
     MariaDB cuts the result off *without an error*, so a tree deeper than the limit would silently lose its lower part.
     """
-    if not _is_mysql(connection) or connection.info.get("sqla_patterns_deep_recursion"):
+    if not is_mysql(connection) or connection.info.get("sqla_patterns_deep_recursion"):
         return
     mariadb = getattr(connection.dialect, "is_mariadb", False)
     variable = "max_recursive_iterations" if mariadb else "cte_max_recursion_depth"
