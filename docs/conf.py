@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.metadata import version as _version
 
 project = "sqla_patterns"
@@ -25,6 +26,14 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+# "Attributes:" of a class describe what autodoc lists anyway.
+napoleon_use_ivar = True
+
+# autodoc looks at declared attributes of mixins, which no mapped class has yet.
+warnings.filterwarnings("ignore", message="Unmanaged access of declarative attribute")
+
+# Private names that signatures mention, such as type variables and shared bases, have no page.
+_PRIVATE = (r"py:.*", r"sqla_patterns\.(.*\.)?_.*")
 
 if os.environ.get("SQLA_PATTERNS_DOCS_ONLINE") == "1":
     extensions.append("sphinx.ext.intersphinx")
@@ -32,7 +41,7 @@ if os.environ.get("SQLA_PATTERNS_DOCS_ONLINE") == "1":
         "python": ("https://docs.python.org/3", None),
         "sqlalchemy": ("https://docs.sqlalchemy.org/en/21", None),
     }
-    nitpick_ignore_regex = [(r"py:.*", r"sqlalchemy\..*"), (r"py:.*", r".*TypeVar.*")]
+    nitpick_ignore_regex = [_PRIVATE, (r"py:.*", r"sqlalchemy\..*"), (r"py:.*", r".*TypeVar.*")]
 else:
     # The inventories of other projects are not at hand: check only the names that are ours.
-    nitpick_ignore_regex = [(r"py:.*", r"(?!sqla_patterns\.).*")]
+    nitpick_ignore_regex = [_PRIVATE, (r"py:.*", r"(?!sqla_patterns\.).*")]

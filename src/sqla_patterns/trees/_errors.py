@@ -1,0 +1,47 @@
+"""What can go wrong in a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import exc
+
+from ..exceptions import PatternError
+
+__all__ = ("DeleteRestrictedError", "InvalidMoveError", "TreeDamagedError", "TreeProblem")
+
+
+class InvalidMoveError(PatternError, exc.InvalidRequestError):
+    """A node cannot go where it was sent: into itself, below itself, to a parent that is gone, or to two at once."""
+
+
+class DeleteRestrictedError(PatternError, exc.InvalidRequestError):
+    """A node of a class with ``on_delete="restrict"`` still has children."""
+
+
+class TreeProblem(NamedTuple):
+    """One thing that `verify_tree` found.
+
+    Attributes:
+        kind: ``"orphan"`` (its parent does not exist), ``"cycle"`` (its chain of parents comes back to it),
+            ``"duplicate_key"`` or ``"duplicate_position"`` (a sibling has the same).
+        pk: primary key of the node.
+        detail: a sentence for people.
+    """
+
+    kind: str
+    pk: object
+    detail: str
+
+
+class TreeDamagedError(PatternError, exc.InvalidRequestError):
+    """The parent links themselves are broken, so nothing can be derived from them.
+
+    Attributes:
+        problems: what `verify_tree` found.
+    """
+
+    def __init__(self, message: str, problems: Sequence[TreeProblem]) -> None:
+        super().__init__(message)
+        self.problems = problems

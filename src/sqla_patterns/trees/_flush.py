@@ -1,0 +1,85 @@
+"""The flush: what every spelling of a move, an insert and a delete comes down to.
+
+Once per flush and tree class, before the unit of work looks at anything:
+
+1. `Plan` resolves each new or changed node to one `Link`: the node and the parent it shall have, whichever way that was
+   said.
+2. The rows that decide are locked, roots first, and re-read inside the lock. Cycles, parents that are gone and duplicate keys
+   raise here, before the first write.
+3. What lies below deleted nodes goes the way of ``on_delete``; children that stay behind are moves like others.
+4. `number` gives each node its position: one UPDATE makes room for all newcomers of one parent.
+5. The nodes get ``parent_id`` and ``position``, and the history of their relationships is taken as flushed. The unit of work
+   then sees plain column changes: it needs no order among them, may batch all INSERTs, and cannot trip over a parent and a child that
+   change places. Only what hangs below a new node whose key the database makes is left to it.
+
+Loaded collections and positions are brought into step on the way, without SQL. A rollback, also of a savepoint, expires what was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from sqlalchemy.orm import Session, SessionTransaction
+
+from ._apply import apply_links
+from ._checks import check_keys, lock_and_check, lock_lists
+from ._config import TreeConfig
+from ._deletes import keep_children, resolve_deletes
+from ._marks import clear_mark
+from ._numbering import number
+from ._plan import Plan
+from ._touched import forget_touched, touch, touched
+
+__all__ = ("SESSION_LISTENERS",)
+
+
+def _batches(session: Session) -> dict[TreeConfig, tuple[list[Any], list[Any], list[Any]]]:
+    """New, changed and deleted nodes of each tree in `session`."""
+    configs: dict[type[Any], TreeConfig | None] = {}
+    batches: dict[TreeConfig, tuple[list[Any], list[Any], list[Any]]] = {}
+    for index, bucket in enumerate((session.new, session.dirty, session.deleted)):
+        for obj in bucket:
+            cls: type[Any] = cast("Any", type(obj))
+            try:
+                config = configs[cls]
+            except KeyError:
+                config = configs[cls] = getattr(cls, "__sqla_tree_config__", None)
+            if config is not None:
+                batches.setdefault(config, ([], [], []))[index].append(obj)
+    return batches
+
+
+def _before_flush(session: Session, flush_context: object, instances: object) -> None:
+    for config, (new, dirty, deleted) in _batches(session).items():
+        plan = Plan(session, config, new, dirty, deleted)
+        lock_lists(plan)
+        keep_children(plan)
+        lock_and_check(plan)
+        check_keys(plan)
+        resolve_deletes(plan)
+        number(plan)
+        apply_links(plan)
+        touch(session, plan.touched)
+
+
+def _after_commit(session: Session) -> None:
+    forget_touched(session)
+
+
+def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None:
+    for obj in session.identity_map.values():
+        clear_mark(obj)
+    for state in touched(session):
+        if state.persistent and state.session is session:
+            names = [name for name in ("position", "parent_id", "parent", "children") if name in state.mapper.attrs]
+            session.expire(state.obj(), names)
+    if not previous.nested:
+        forget_touched(session)
+
+
+SESSION_LISTENERS: dict[str, Callable[..., None]] = {
+    "before_flush": _before_flush,
+    "after_commit": _after_commit,
+    "after_soft_rollback": _after_soft_rollback,
+}

@@ -1,0 +1,148 @@
+"""Find damage that came past the ORM, and mend what can be derived."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, inspect, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from .._declarative import keep_onupdate
+from .._locks import lock_table, locking_read
+from ._apply import sort_children
+from ._config import TreeConfig, config_of
+from ._errors import TreeDamagedError, TreeProblem
+from ._node import NodeT
+from ._peek import identity_of
+from ._touched import touch
+
+__all__ = ("rebuild_tree", "verify_tree")
+
+_Row = tuple[Any, Any, Any, Any]
+
+
+def verify_tree(session: Session, entity: type[NodeT]) -> Sequence[TreeProblem]:
+    """Check all trees of a table and return what is wrong, ordered by kind; empty if nothing is.
+
+    One SELECT of the structural columns, after a flush of the session.
+    """
+    config = config_of(entity)
+    session.flush()
+    rows = _rows(session, config, lock=False)
+    return [*_link_problems(config, rows), *_sibling_problems(config, rows)]
+
+
+def rebuild_tree(session: Session, entity: type[NodeT]) -> int:
+    """Derive anew what ``parent_id`` does not say, and return how many rows changed.
+
+    On a `TreeNode` these are the positions: siblings keep their order and are numbered 0, 1, 2 ... without gaps. Use it for rows that
+    came past the ORM. Loaded nodes are brought into step.
+
+    Two SELECTs at most, and one batch of UPDATEs.
+
+    Raises:
+        TreeDamagedError: orphans or cycles. Nothing says where such nodes belong; its ``problems`` name them.
+    """
+    config = config_of(entity)
+    session.flush()
+    connection = session.connection(bind_arguments={"mapper": config.mapper})
+    lock_table(connection, config.table, "roots")
+    rows = _rows(session, config, lock=True)
+    problems = _link_problems(config, rows)
+    if problems:
+        raise TreeDamagedError(
+            f"{len(problems)} nodes of {config.name} are orphans or in a cycle, so nothing says where they belong; "
+            "set their parent_id first (.problems lists them)",
+            problems,
+        )
+    if config.position is None:
+        return 0
+    families: dict[Any, list[_Row]] = defaultdict(list)
+    for row in rows:
+        families[row[1]].append(row)
+    numbers = {row[0]: index for family in families.values() for index, row in enumerate(family) if row[2] != index}
+    if numbers:
+        statement = (
+            update(config.table)
+            .where(config.pk == bindparam("_pk"))
+            .values({**keep_onupdate(config.table), config.position: bindparam("_position")})
+        )
+        connection.execute(statement, [{"_pk": pk, "_position": index} for pk, index in numbers.items()])
+    _show(session, config, numbers)
+    return len(numbers)
+
+
+def _rows(session: Session, config: TreeConfig, *, lock: bool) -> list[_Row]:
+    """``(pk, parent_id, position, key)`` of all nodes, siblings in order."""
+    connection = session.connection(bind_arguments={"mapper": config.mapper})
+    nothing = config.pk  # A column in place of one that the tree has not.
+    position = config.position if config.position is not None else nothing
+    key = config.key if config.key is not None else nothing
+    order = [position] if config.position is not None else []
+    statement = select(config.pk, config.parent_id, position.label("_position"), key.label("_key"))
+    statement = statement.order_by(*order, config.pk)
+    if lock:
+        statement = (
+            statement.with_for_update()
+            if connection.dialect.name == "postgresql"
+            else locking_read(connection, statement)
+        )
+    return [(pk, parent, here, name) for pk, parent, here, name in connection.execute(statement)]
+
+
+def _link_problems(config: TreeConfig, rows: Sequence[_Row]) -> list[TreeProblem]:
+    parents = {row[0]: row[1] for row in rows}
+    problems = [
+        TreeProblem("orphan", pk, f"parent_id of <{config.name} {pk!r}> is {parent!r}, and there is no such row")
+        for pk, parent in parents.items()
+        if parent is not None and parent not in parents
+    ]
+    sound: set[Any] = set()
+    for start in parents:
+        path: dict[Any, None] = {}
+        at = start
+        while at is not None and at in parents and at not in sound and at not in path:
+            path[at] = None
+            at = parents[at]
+        if at in path:
+            members = list(path)
+            cycle = members[members.index(at) :]
+            chain = " -> ".join(repr(pk) for pk in [*cycle, at])
+            problems += [
+                TreeProblem("cycle", pk, f"the parents of <{config.name} {pk!r}> run in a circle: {chain}")
+                for pk in cycle
+            ]
+        sound.update(path)
+    return problems
+
+
+def _sibling_problems(config: TreeConfig, rows: Sequence[_Row]) -> list[TreeProblem]:
+    problems: list[TreeProblem] = []
+    for kind, present, index in (
+        ("duplicate_key", config.key is not None, 3),
+        ("duplicate_position", config.position is not None, 2),
+    ):
+        if not present:
+            continue
+        counts = Counter((row[1], row[index]) for row in rows)
+        attr = config.key_attr if kind == "duplicate_key" else "position"
+        problems += [
+            TreeProblem(kind, row[0], f"<{config.name} {row[0]!r}> shares {attr} = {row[index]!r} with a sibling")
+            for row in rows
+            if counts[row[1], row[index]] > 1
+        ]
+    return problems
+
+
+def _show(session: Session, config: TreeConfig, numbers: dict[Any, int]) -> None:
+    nodes: list[Any] = [node for node in session.identity_map.values() if isinstance(node, config.cls)]
+    for node in nodes:
+        index = numbers.get(identity_of(node))
+        if index is not None and "position" in node.__dict__:
+            set_committed_value(node, "position", index)
+            touch(session, [inspect(node)])
+    for node in nodes:
+        sort_children(config, node)
