@@ -371,6 +371,8 @@ class TreeMachine(RuleBasedStateMachine):
         name = draw(data, NAMES, "name") if self.shape.keyed else "n"
         if len(self.model.parent) > 25:
             return
+        if parent is ROOTS and self.moved:
+            self.flush()  # Of roots that go last in one flush, the new ones come first.
         tag = self.tags
         self.tags += 1
         obj = self.shape.new(self.Node, name, tag)

@@ -766,3 +766,56 @@ def test_the_model_agrees_with_the_outline(tree: Tree, session: Session) -> None
     model.put("c", "a", 0)
     tree.make(session, "a(c b)")
     assert tree.outline(session) == model.outline(ordered=True) == "a(c b)"
+
+
+# -- places said while nothing is loaded ---------------------------------------------------------
+
+
+@positioned
+def test_beside_a_sibling_that_becomes_a_root_in_the_same_flush(tree: Tree, session: Session) -> None:
+    """A sibling that was made a root, and does not show it in its ``parent_id`` yet, has roots for siblings."""
+    t = tree.make(session, "a(b c)")
+    load_tree(session, tree.cls)
+    with session.no_autoflush:
+        t.b.parent = None
+        t.c.move_to(t.b, "before")
+        session.delete(t.a)
+    session.flush()
+    assert tree.outline(session) == "c b"
+    assert_in_step(session, tree)
+
+
+@positioned
+@pytest.mark.parametrize("load", [True, False], ids=["loaded after", "unloaded"])
+def test_first_of_a_list_that_is_not_loaded(tree: Tree, session: Session, load: bool) -> None:
+    """What is said last comes first, also where the list is loaded only after it was said."""
+    t = tree.make(session, "a(b c) d e")
+    session.expire_all()
+    with session.no_autoflush:
+        t.d.move_to(t.a, "first_child")
+        t.e.move_to(t.a, "first_child")
+        new = tree.new("n", t.a)
+        session.add(new)
+        if load:
+            assert len(t.a.children) == 5
+    session.flush()
+    assert tree.outline(session) == "a(e d b c n)"
+    assert_in_step(session, tree)
+
+
+@positioned
+@pytest.mark.parametrize("load", [True, False], ids=["loaded after", "unloaded"])
+def test_beside_a_sibling_in_a_list_that_is_not_loaded(tree: Tree, session: Session, load: bool) -> None:
+    """Each of several that go after one sibling goes directly behind it, and before it directly before it."""
+    t = tree.make(session, "a(b c) d e f g")
+    session.expire_all()
+    with session.no_autoflush:
+        t.d.move_to(t.b, "after")
+        t.e.move_to(t.b, "after")
+        t.f.move_to(t.b, "before")
+        t.g.move_to(t.b, "before")
+        if load:
+            assert len(t.a.children) > 1
+    session.flush()
+    assert tree.outline(session) == "a(f g b e d c)"
+    assert_in_step(session, tree)

@@ -89,7 +89,8 @@ by the policy, for databases that enforce it.
 from __future__ import annotations
 
 from ..exceptions import DuplicateKeyError
-from ._bulk import TreeData, dump_tree, insert_tree
+from ._bulk import dump_tree, insert_tree
+from ._data import TreeData
 from ._deletes import delete_subtree
 from ._errors import DeleteRestrictedError, InvalidMoveError, TreeDamagedError, TreeProblem
 from ._integrity import rebuild_tree, verify_tree

@@ -14,7 +14,6 @@ from ._config import TreeConfig
 from ._errors import InvalidMoveError
 from ._peek import describe, identity_of
 from ._plan import Link, Plan, Token
-from ._predicates import ancestors_cte
 
 __all__ = ("check_keys", "chunks", "lock_and_check", "lock_lists", "lock_place")
 
@@ -22,6 +21,8 @@ T = TypeVar("T")
 
 # Below the number of parameters that SQLite (32,766) and asyncpg (32,767) take in one statement.
 _CHUNK = 10_000
+# MariaDB keeps the order of a derived table only beside a LIMIT.
+_ALL = 2**31 - 1
 
 
 def chunks(items: Iterable[T], size: int = _CHUNK) -> Iterator[list[T]]:
@@ -155,37 +156,27 @@ def _read_paths(
 ) -> tuple[list[tuple[Any, Any]], str | None]:
     """Lock and return ``(key, key of the parent)``, and tell the isolation level where the database tells it for nothing."""
     table, pk, parent_id = config.table, config.pk, config.parent_id
-    if is_mysql(connection):
-        _lock_roots(connection, config, keys)
     # Which rows of the way up are wanted is told inside the CTE: `whole` is 1 along the paths that are needed in full.
     one, zero = literal_column("1", Integer), literal_column("0", Integer)
     flag = case((pk.in_(whole), one), else_=zero) if whole else zero
     seed = select(pk.label("pk"), parent_id.label("above"), flag.label("whole")).where(pk.in_(keys))
     up = seed.cte(recursive=True)
     up = up.union(select(pk, parent_id, up.c.whole).join(up, pk == up.c.above))
-    wanted = or_(up.c.whole == one, parent_id.is_(None), pk.in_(keys))
-    postgresql = connection.dialect.name == "postgresql"
-    isolation = func.current_setting("transaction_isolation") if postgresql else null()
-    statement = (
-        select(pk, parent_id, isolation)
-        .select_from(table.join(up, pk == up.c.pk))
-        .where(wanted)
-        # Roots first: they are where the writers of a tree queue up.
-        .order_by(parent_id.is_not(None), pk)
-    )
-    rows = connection.execute(lock_rows(connection, statement, table)).all()
-    return [(key, above) for key, above, _ in rows], rows[0][2] if rows else None
-
-
-def _lock_roots(connection: Connection, config: TreeConfig, keys: Sequence[Any]) -> None:
-    """Lock the roots above `keys` before anything else of their trees.
-
-    InnoDB locks rows as it comes by them, which on the way up is leaf first: two writers would meet half-way.
-    """
-    up = ancestors_cte(config, keys)
-    roots = connection.scalars(select(up.c.pk).where(up.c.parent_id.is_(None))).all()
-    if roots:
-        connection.execute(select(config.pk).where(config.pk.in_(roots)).order_by(config.pk).with_for_update())
+    # Roots first: they are where the writers of a tree queue up.
+    if is_mysql(connection):
+        # InnoDB locks rows as it comes by them, and would come by them leaf first.
+        wanted = or_(up.c.whole == one, up.c.above.is_(None), up.c.pk.in_(keys))
+        first = select(up.c.pk).where(wanted).order_by(up.c.above.is_not(None), up.c.pk).limit(_ALL).subquery()
+        rows = select(pk, parent_id, null()).select_from(first.join(table, pk == first.c.pk))
+        statement = rows.prefix_with("STRAIGHT_JOIN")
+    else:
+        postgresql = connection.dialect.name == "postgresql"
+        isolation = func.current_setting("transaction_isolation") if postgresql else null()
+        wanted = or_(up.c.whole == one, parent_id.is_(None), pk.in_(keys))
+        rows = select(pk, parent_id, isolation).select_from(table.join(up, pk == up.c.pk))
+        statement = rows.where(wanted).order_by(parent_id.is_not(None), pk)
+    found = connection.execute(lock_rows(connection, statement, table)).all()
+    return [(key, above) for key, above, _ in found], found[0][2] if found else None
 
 
 def _on_paths(plan: Plan, paths: Iterable[Any]) -> set[Any]:

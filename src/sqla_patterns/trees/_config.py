@@ -90,6 +90,12 @@ class TreeConfig:
         return False
 
     @cached_property
+    def database_unlinks(self) -> bool:
+        """Whether the foreign key says what becomes of the children of a deleted row."""
+        actions = {(fk.ondelete or "").upper() for fk in self.parent_id.foreign_keys if fk.references(self.table)}
+        return actions <= {"CASCADE", "SET NULL"}
+
+    @cached_property
     def dependent_tables(self) -> Sequence[Table]:
         """Tables of the hierarchy that hold a part of each node, those that refer to others first."""
         tables = {m.local_table for m in self.mapper.base_mapper.self_and_descendants}

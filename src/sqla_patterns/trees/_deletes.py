@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, inspect, select, update
 from sqlalchemy.orm import Session
 
 from .._declarative import keep_onupdate
-from .._locks import allow_deep_recursion, locking_read, take_write_lock
+from .._locks import allow_deep_recursion, is_mysql, locking_read, take_write_lock
 from ._apply import drop_child
 from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
@@ -108,8 +108,8 @@ def delete_rows(
 ) -> None:
     """Delete the rows of `keys`, which form whole subtrees, and tell the session of those that it holds.
 
-    One DELETE for each table of the class hierarchy and each 10,000 keys. Where the database would cascade too deep, one
-    UPDATE takes the links apart first.
+    One DELETE for each table of the class hierarchy and each 10,000 keys. Where the database would cascade too deep, or
+    refuse, one UPDATE takes the links apart first.
 
     Args:
         depth: how many levels `keys` span.
@@ -117,7 +117,9 @@ def delete_rows(
     """
     table, pk, parent_id = config.table, config.pk, config.parent_id
     unlink: list[Any] = list(detach)
-    if depth > _CASCADE_DEPTH.get(connection.dialect.name, depth):
+    too_deep = depth > _CASCADE_DEPTH.get(connection.dialect.name, depth)
+    # InnoDB checks foreign keys row by row, even between rows of one DELETE.
+    if too_deep or (depth > 1 and is_mysql(connection) and not config.database_unlinks):
         unlink += keys
     for batch in chunks(unlink):
         values = {**keep_onupdate(table), parent_id: None}

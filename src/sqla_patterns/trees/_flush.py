@@ -71,9 +71,10 @@ def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None
     for obj in session.identity_map.values():
         clear_mark(obj)
     for state in touched(session):
-        if state.persistent and state.session is session:
+        obj = state.obj()
+        if obj is not None and state.persistent and obj in session:
             names = [name for name in ("position", "parent_id", "parent", "children") if name in state.mapper.attrs]
-            session.expire(state.obj(), names)
+            session.expire(obj, names)
     if not previous.nested:
         forget_touched(session)
 

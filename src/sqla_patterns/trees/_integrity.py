@@ -21,6 +21,9 @@ from ._touched import touch
 
 __all__ = ("rebuild_tree", "verify_tree")
 
+# How many members of a circle are spelt out.
+_SHOWN = 20
+
 _Row = tuple[Any, Any, Any, Any]
 
 
@@ -63,7 +66,8 @@ def rebuild_tree(session: Session, entity: type[NodeT]) -> int:
     families: dict[Any, list[_Row]] = defaultdict(list)
     for row in rows:
         families[row[1]].append(row)
-    numbers = {row[0]: index for family in families.values() for index, row in enumerate(family) if row[2] != index}
+    final = {row[0]: index for family in families.values() for index, row in enumerate(family)}
+    numbers = {row[0]: final[row[0]] for row in rows if row[2] != final[row[0]]}
     if numbers:
         statement = (
             update(config.table)
@@ -71,7 +75,7 @@ def rebuild_tree(session: Session, entity: type[NodeT]) -> int:
             .values({**keep_onupdate(config.table), config.position: bindparam("_position")})
         )
         connection.execute(statement, [{"_pk": pk, "_position": index} for pk, index in numbers.items()])
-    _show(session, config, numbers)
+    _show(session, config, final)
     return len(numbers)
 
 
@@ -110,7 +114,10 @@ def _link_problems(config: TreeConfig, rows: Sequence[_Row]) -> list[TreeProblem
         if at in path:
             members = list(path)
             cycle = members[members.index(at) :]
-            chain = " -> ".join(repr(pk) for pk in [*cycle, at])
+            shown = [repr(pk) for pk in [*cycle, at]]
+            if len(shown) > _SHOWN:
+                shown[_SHOWN // 2 : -_SHOWN // 2] = [f"... ({len(cycle)} nodes) ..."]
+            chain = " -> ".join(shown)
             problems += [
                 TreeProblem("cycle", pk, f"the parents of <{config.name} {pk!r}> run in a circle: {chain}")
                 for pk in cycle
@@ -137,11 +144,12 @@ def _sibling_problems(config: TreeConfig, rows: Sequence[_Row]) -> list[TreeProb
     return problems
 
 
-def _show(session: Session, config: TreeConfig, numbers: dict[Any, int]) -> None:
+def _show(session: Session, config: TreeConfig, final: dict[Any, int]) -> None:
+    """Set the position of each node that the session holds, also of those that show an old or none, and sort their lists."""
     nodes: list[Any] = [node for node in session.identity_map.values() if isinstance(node, config.cls)]
     for node in nodes:
-        index = numbers.get(identity_of(node))
-        if index is not None and "position" in node.__dict__:
+        index = final.get(identity_of(node))
+        if index is not None and node.__dict__.get("position") != index:
             set_committed_value(node, "position", index)
             touch(session, [inspect(node)])
     for node in nodes:

@@ -19,7 +19,7 @@ from ._peek import identity_of
 from ._predicates import descendants_cte, key_of, keys_of
 from ._sa import changed
 
-__all__ = ("TreeRow", "load_tree", "lowest_common_ancestor", "walk_tree")
+__all__ = ("TreeRow", "load_rows", "load_tree", "lowest_common_ancestor", "walk_tree")
 
 T = TypeVar("T")
 
@@ -48,22 +48,30 @@ def load_tree(
 
     One SELECT. Raises what `descendant_of` raises.
     """
-    return [row.node for row in _load(session, entity, root, max_depth) if row.depth == 0]
+    return [row.node for row in load_rows(session, entity, root, max_depth) if row.depth == 0]
 
 
 def walk_tree(
     session: Session, entity: type[NodeT], root: object = None, *, max_depth: int | None = None
 ) -> Sequence[TreeRow[NodeT]]:
     """Load as `load_tree` does and return all nodes depth first, with their depths; one SELECT."""
-    return _load(session, entity, root, max_depth)
+    return load_rows(session, entity, root, max_depth)
 
 
-def _load(session: Session, entity: type[NodeT], root: object, max_depth: int | None) -> list[TreeRow[NodeT]]:
+def load_rows(
+    session: Session,
+    entity: type[NodeT],
+    root: object = None,
+    max_depth: int | None = None,
+    *,
+    options: Sequence[Any] = (),
+) -> list[TreeRow[NodeT]]:
+    """Load nodes depth first and link them, with loader `options` for the one SELECT."""
     config = config_of(entity)
     if max_depth is not None and max_depth < 0:
         raise InvalidArgumentError(f"max_depth counts edges and cannot be {max_depth}; use None for no limit")
     starts = None if root is None else keys_of(config, root)
-    nodes = _select_nodes(session, entity, config, starts, max_depth)
+    nodes = _select_nodes(session, config, starts, max_depth, options)
     by_key: dict[Any, Any] = {}
     below: dict[Any, list[Any]] = defaultdict(list)
     for node in nodes:
@@ -100,7 +108,7 @@ def _below_other(node: Any, wanted: set[Any], by_key: dict[Any, Any]) -> bool:
     seen: set[int] = set()
     above = by_key.get(node.parent_id)
     while above is not None and id(above) not in seen:
-        if identity_of(above) in wanted:
+        if above is not node and identity_of(above) in wanted:
             return True
         seen.add(id(above))
         above = by_key.get(above.parent_id)
@@ -108,11 +116,11 @@ def _below_other(node: Any, wanted: set[Any], by_key: dict[Any, Any]) -> bool:
 
 
 def _select_nodes(
-    session: Session, entity: Any, config: TreeConfig, starts: list[Any] | None, max_depth: int | None
+    session: Session, config: TreeConfig, starts: list[Any] | None, max_depth: int | None, options: Sequence[Any]
 ) -> Sequence[Any]:
     allow_deep_recursion(session.connection(bind_arguments={"mapper": config.mapper}))
     # The class that carries the tree, whichever subclass was asked for: a path may lead through other kinds of node.
-    statement = select(config.cls).order_by(*config.order_by)
+    statement = select(config.cls).options(*options).order_by(*config.order_by)
     if starts is not None:
         down = descendants_cte(config, starts, inclusive=True, max_depth=max_depth)
         statement = statement.where(getattr(config.cls, config.pk_attr).in_(select(down.c.pk)))

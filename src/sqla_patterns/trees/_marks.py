@@ -28,6 +28,7 @@ class Mark:
         removed: the node was taken out of a collection, and got no other parent so far.
         side: ``"first"``, ``"last"``, ``"before"`` or ``"after"``; None where the list that it stands in tells.
         anchor: the sibling meant by ``"before"`` and ``"after"``.
+        listed: the node was put at that place of a loaded list, which may have been changed since and tells better.
         at: a position that was set.
         order: tells which of several marks was made first.
     """
@@ -35,6 +36,7 @@ class Mark:
     removed: bool = False
     side: str | None = None
     anchor: Any = None
+    listed: bool = False
     at: Any = None
     order: int = field(default_factory=lambda: next(_order))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import inspect
+
 from ..exceptions import InvalidArgumentError
 from ._config import config_of
 from ._errors import InvalidMoveError
 from ._marks import Mark, set_mark
 from ._peek import describe, loaded_list, loaded_parent
+from ._sa import changed
 
 __all__ = ("move_to",)
 
@@ -72,11 +75,11 @@ def _to_child(node: Any, parent: Any, mark: Mark) -> None:
     children = loaded_list(parent)
     if children is not None:
         _place(children, node, 0 if mark.side == "first" else len(children))
+        mark.listed = True
     set_mark(node, mark, touch="position")
 
 
 def _to_sibling(node: Any, sibling: Any, mark: Mark) -> None:
-    parent_id = sibling.parent_id  # Read first: an expired sibling does not say whether it is a root.
     parent = loaded_parent(sibling)
     if parent is not None:
         node.parent = parent
@@ -85,11 +88,20 @@ def _to_sibling(node: Any, sibling: Any, mark: Mark) -> None:
             others = [child for child in children if child is not node]
             index = next(i for i, child in enumerate(others) if child is sibling)
             _place(children, node, index + (mark.side == "after"))
-    elif parent_id is None:
+            mark.listed = True
+    elif (parent_id := _parent_id_of(sibling)) is None:
         _to_root(node, mark)
     else:
         node.parent_id = parent_id
     set_mark(node, mark, touch="position")
+
+
+def _parent_id_of(sibling: Any) -> Any:
+    """The key of the parent that `sibling` has or will have, where no object of it is loaded."""
+    state = inspect(sibling)
+    if changed(state, "parent") and not changed(state, "parent_id"):
+        return None  # Made a root, which `parent_id` will say only after the flush.
+    return sibling.parent_id  # A load, if it is expired.
 
 
 def _place(children: list[Any], node: Any, index: int) -> None:

@@ -100,7 +100,7 @@ def _slots(links: Sequence[Link]) -> dict[_Slot, list[Link]]:
         mark = link.mark
         if link.at is not None:
             slot = ("at", link.at)
-        elif id(link.node) in from_list:
+        elif id(link.node) in from_list and not _unlisted(link):
             slot = from_list[id(link.node)]
         elif mark is not None and mark.side in ("before", "after"):
             if id(mark.anchor) in newcomers:
@@ -113,8 +113,28 @@ def _slots(links: Sequence[Link]) -> dict[_Slot, list[Link]]:
             slot = _LAST
         slots[slot].append(link)
         home[id(link.node)] = slots[slot]
-    _settle(relative, slots, home)
+    for slot, group in slots.items():
+        _as_said(slot, group)
+    _settle(sorted(relative, key=_order), slots, home)
     return slots
+
+
+def _unlisted(link: Link) -> bool:
+    """Whether the place of a newcomer was said while the list was not loaded, so that the list cannot show it."""
+    mark = link.mark
+    return mark is not None and mark.side in ("first", "before", "after") and not mark.listed
+
+
+def _order(link: Link) -> int:
+    return -1 if link.mark is None else link.mark.order
+
+
+def _as_said(slot: _Slot, group: list[Link]) -> None:
+    """Of those that were put first, or after one sibling, the last one comes first; before a sibling, it comes last."""
+    unlisted = sorted((link for link in group if _unlisted(link)), key=_order)
+    if unlisted:
+        others = [link for link in group if not _unlisted(link)]
+        group[:] = [*others, *unlisted] if slot[0] == "before" else [*reversed(unlisted), *others]
 
 
 def _slots_in_list(links: Sequence[Link], newcomers: dict[int, Link]) -> dict[int, _Slot]:

@@ -9,7 +9,7 @@ from sqlalchemy import inspect
 
 from ._config import TreeConfig, config_of
 from ._node import NodeT
-from ._peek import loaded_list, loaded_map
+from ._peek import describe, loaded_list, loaded_map
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -22,10 +22,11 @@ def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, ric
 @overload
 def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, rich: Literal[True]) -> Tree: ...
 def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, rich: bool = False) -> Any:
-    """Draw `node` and what is loaded below it; a node whose children are not loaded ends in ``…``.
+    """Draw `node` and what is loaded below it; a node whose children are not loaded, or that was drawn already, ends in ``…``.
 
     Args:
-        label: gives the text of a node; without it that is its key, its ``name`` or its ``str()``.
+        label: gives the text of a node; without it that is its key or its ``name``, and class and primary
+            key where there is none or it is not loaded.
         rich: return a `rich.tree.Tree` to print in colour, which needs the extra ``cli``.
 
     No SQL: use `load_tree` first.
@@ -40,26 +41,36 @@ def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, ric
 
 def _default_label(config: TreeConfig) -> Callable[[Any], str]:
     attr = config.key_attr or ("name" if "name" in config.mapper.attrs else None)
-    return str if attr is None else lambda node: str(getattr(node, attr))
+
+    def label(node: Any) -> str:
+        # From what is loaded: an expired name would be a SELECT.
+        value = node.__dict__.get(attr)
+        return describe(node) if value is None else str(value)
+
+    return label
 
 
-def _children(node: Any) -> list[Any] | None:
-    """Loaded children in order; None where they are not loaded."""
+def _children(node: Any, seen: set[int]) -> list[Any] | None:
+    """Loaded children in order; None where they are not loaded, or the node is one of `seen`, as in a circle."""
+    if id(node) in seen:
+        return None
+    seen.add(id(node))
     by_key, in_order = loaded_map(node), loaded_list(node)
     if by_key is not None:
         return list(by_key.values())
     if in_order is not None:
         return list(in_order)
-    return None if inspect(node).persistent else []
+    return None if inspect(node).key is not None else []
 
 
 def _text(top: Any, label: Callable[[Any], str]) -> str:
     lines: list[str] = []
+    seen: set[int] = set()
     # (node, what precedes its own branch, its branch, what precedes its children)
     stack: list[tuple[Any, str, str, str]] = [(top, "", "", "")]
     while stack:
         node, before, branch, below = stack.pop()
-        children = _children(node)
+        children = _children(node, seen)
         mark = " …" if children is None else ""
         first, *rest = label(node).splitlines() or [""]
         lines.append(f"{before}{branch}{first}{mark}")
@@ -72,17 +83,23 @@ def _text(top: Any, label: Callable[[Any], str]) -> str:
 
 def _rich_tree(top: Any, label: Callable[[Any], str]) -> Any:
     try:
-        from rich.markup import escape
+        from rich.text import Text
         from rich.tree import Tree
     except ImportError as error:
         raise ImportError("render_tree(rich=True) needs rich: pip install 'sqla-patterns[cli]'") from error
 
-    def text(node: Any) -> str:
-        return escape(label(node)) + (" …" if _children(node) is None else "")
+    seen: set[int] = set()
 
-    root = Tree(text(top))
-    stack: list[tuple[Tree, Iterable[Any]]] = [(root, _children(top) or ())]
+    def text(node: Any, children: list[Any] | None) -> Text:
+        # No markup: a name is a name.
+        return Text(label(node) + (" …" if children is None else ""))
+
+    children = _children(top, seen)
+    root = Tree(text(top, children))
+    stack: list[tuple[Tree, Iterable[Any]]] = [(root, children or ())]
     while stack:
-        branch, children = stack.pop()
-        stack.extend((branch.add(text(child)), _children(child) or ()) for child in children)
+        branch, nodes = stack.pop()
+        for node in nodes:
+            children = _children(node, seen)
+            stack.append((branch.add(text(node, children)), children or ()))
     return root

@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
-__all__ = ("changed", "committed", "forget_change", "mark_deleted", "unflushed_additions")
+__all__ = ("changed", "committed", "forget_change", "mark_deleted", "mark_inserted", "unflushed_additions")
 
 
 def changed(state: InstanceState[Any], key: str) -> bool:
@@ -64,3 +64,16 @@ def mark_deleted(session: Session, nodes: Iterable[Any]) -> None:
     else:
         for node in nodes:
             session.expunge(node)
+
+
+def mark_inserted(session: Session, nodes: Iterable[Any]) -> None:
+    """Tell the session that a statement of ours inserted the rows of `nodes`, which it has loaded since.
+
+    A rollback, also one to a savepoint, then takes them out of the session again, as it does with objects of a flush. Without the
+    private dictionary they stay, and the first look at them after a rollback says that they have no row.
+    """
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    new = getattr(transaction, "_new", None)
+    if new is not None:
+        for node in nodes:
+            new[inspect(node)] = True
