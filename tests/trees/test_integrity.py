@@ -413,3 +413,14 @@ def test_rows_that_came_past_the_orm(engine: Engine, plain_bases: Any, session: 
     assert not verify_tree(session, Node)
     (a,) = load_tree(session, Node)
     assert [(child.id, child.position) for child in a.children] == [(2, 0), (3, 1), (4, 2)]
+
+
+@plain_list
+def test_a_tree_below_a_node_of_a_circle(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
+    """A loader that is asked for a node of a circle shows that node, and ends."""
+    t = tree.make(session, "a(b(c))")
+    damage(t.a, parent_id=tree.pk(t.c))
+    session.expire_all()
+    (b,) = load_tree(session, tree.cls, tree.pk(t.b))
+    assert b is t.b
+    assert tree.names(tree.members(b)) == "c"

@@ -236,7 +236,7 @@ def test_a_circle_ends(tree: Tree, session: Session) -> None:
     assert set(asked) == {"a", "b"}
 
 
-@pytest.mark.parametrize("thing", [object(), 7, None], ids=repr)
+@pytest.mark.parametrize("thing", [pytest.param(object(), id="object"), 7, None], ids=repr)
 def test_no_node(thing: Any) -> None:
     """What is no node of a tree is refused by name."""
     with pytest.raises(InvalidArgumentError, match="no tree"):

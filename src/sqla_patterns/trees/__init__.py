@@ -95,8 +95,8 @@ from ._deletes import delete_subtree
 from ._errors import DeleteRestrictedError, InvalidMoveError, TreeDamagedError, TreeProblem
 from ._integrity import rebuild_tree, verify_tree
 from ._loading import TreeRow, load_tree, lowest_common_ancestor, walk_tree
-from ._node import KeyedTreeNode, TreeNode
-from ._options import TreeOptions
+from ._node import KeyedTreeNode, MovePosition, TreeNode
+from ._options import OnDelete, TreeOptions
 from ._render import render_tree
 
 __all__ = (
@@ -104,6 +104,8 @@ __all__ = (
     "DuplicateKeyError",
     "InvalidMoveError",
     "KeyedTreeNode",
+    "MovePosition",
+    "OnDelete",
     "TreeDamagedError",
     "TreeData",
     "TreeNode",

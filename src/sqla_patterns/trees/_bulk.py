@@ -12,12 +12,12 @@ from sqlalchemy.orm import Mapper, Session, selectin_polymorphic, undefer
 from .._locks import locking_read
 from ..exceptions import DuplicateKeyError
 from ._allocate import allocate_keys
-from ._apply import join_parent, sort_children
 from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
 from ._data import CHILDREN, Entry, Mappers, TreeData, is_written, read_data
 from ._errors import InvalidMoveError
 from ._loading import load_rows
+from ._members import change_children, sort_children
 from ._node import KeyedTreeNode, NodeT, TreeNode
 from ._predicates import key_of
 from ._sa import mark_inserted
@@ -29,9 +29,7 @@ ListT = TypeVar("ListT", bound=TreeNode)
 KeyedT = TypeVar("KeyedT", bound=KeyedTreeNode)
 
 
-def insert_tree(
-    session: Session, entity: type[NodeT], data: TreeData, parent: NodeT | object | None = None
-) -> Sequence[NodeT]:
+def insert_tree(session: Session, entity: type[NodeT], data: TreeData, parent: object = None) -> Sequence[NodeT]:
     """Insert whole trees from nested data, in bulk, and return the new nodes at the top.
 
     Args:
@@ -151,8 +149,7 @@ def _show(session: Session, entity: Any, config: TreeConfig, parent_pk: Any, key
     if parent_pk is not None:
         parent = session.identity_map.get(config.mapper.identity_key_from_primary_key((parent_pk,)))
     if parent is not None and "children" in parent.__dict__:
-        for node in tops:
-            join_parent(config, node, parent)
+        change_children(config, parent, joined=tops)
         sort_children(config, parent)
         touch(session, [inspect(parent)])
     return tops

@@ -13,9 +13,10 @@ from sqlalchemy.orm.collections import collection, collection_adapter
 from ..exceptions import DuplicateKeyError, InvalidArgumentError
 from ._config import TreeConfig
 from ._marks import Mark, mark_of, set_mark
+from ._members import rekey
 from ._peek import describe, loaded_map, loaded_parent
 
-__all__ = ("KeyedChildren", "Siblings", "keyed_children", "listen_to_attributes", "rekey")
+__all__ = ("KeyedChildren", "Siblings", "keyed_children", "listen_to_attributes")
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -93,14 +94,6 @@ def _duplicate(node: Any, key: Any, present: Any) -> DuplicateKeyError:
     )
 
 
-def rekey(children: dict[Any, Any], new: Any, node: Any) -> None:
-    """Move `node` to its new key in a loaded dictionary, without an event: nothing was added or removed."""
-    for key, child in list(children.items()):
-        if child is node and key != new:
-            dict[Any, Any].pop(children, key)
-    dict[Any, Any].__setitem__(children, new, node)
-
-
 def listen_to_attributes(config: TreeConfig) -> None:
     """Listen to the attributes of one tree class and of its subclasses.
 
@@ -162,8 +155,11 @@ def _listen_to_keys(cls: type[Any], key_attr: str) -> None:
         present = children.get(new)
         if present is not None and present is not node:
             raise _duplicate(node, new, present)
-        if any(child is node for child in children.values()):
-            rekey(children, new, node)
+        if children.get(old) is not node:
+            # The old key is not known, as with an expired node.
+            old = next((key for key, child in children.items() if child is node), None)
+        if old is not None:
+            rekey(children, old, new, node)
 
     event.listen(cls.parent, "set", parent_set, propagate=True)
     event.listen(getattr(cls, key_attr), "set", renamed, propagate=True)

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 
 from .._declarative import keep_onupdate
 from .._locks import allow_deep_recursion, is_mysql, locking_read, take_write_lock
-from ._apply import drop_child
+from .._typing import SelfLinked
 from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
 from ._errors import DeleteRestrictedError, InvalidMoveError
 from ._marks import Mark
+from ._members import Changes, change_children
 from ._peek import describe, identity_of, loaded_parent
 from ._plan import Link, Plan
 from ._predicates import descendants_cte, key_of
@@ -34,11 +35,13 @@ def resolve_deletes(plan: Plan) -> None:
         return
     if plan.config.options.on_delete == "cascade":
         _cascade(plan)
+    changes = Changes(plan.config)
     for node in plan.deleted:
         parent = loaded_parent(node)
         if parent is not None:
-            drop_child(parent, node)
+            changes.leave(parent, node)
             plan.touched.add(inspect(parent))
+    changes.carry_out()
 
 
 def subtree_rows(connection: Connection, config: TreeConfig, keys: Sequence[Any]) -> dict[Any, Any]:
@@ -167,7 +170,8 @@ def keep_children(plan: Plan) -> None:
                 parent_pk,
                 new=False,
                 moved=True,
-                mark=Mark(side="last") if to_root else Mark(side="after", anchor=top),
+                # Listed: several that go after one node keep the order of the links.
+                mark=Mark(side="last") if to_root else Mark(side="after", anchor=top, listed=True),
                 at=None,
             )
         )
@@ -203,7 +207,7 @@ def _load_children(plan: Plan) -> list[tuple[Any, Any]]:
     return found
 
 
-def delete_subtree(session: Session, node: object) -> int:
+def delete_subtree(session: Session, node: SelfLinked) -> int:
     """Delete a node and all that lies below it, whatever ``on_delete`` says, and return how many rows went.
 
     Args:
@@ -237,7 +241,7 @@ def delete_subtree(session: Session, node: object) -> int:
         return len(found)
     delete_rows(session, connection, config, keys, depth=len(levels))
     if parent is not None:
-        drop_child(parent, node)
+        change_children(config, parent, gone=[node])
         touch(session, [inspect(parent)])
     return len(keys)
 

@@ -12,9 +12,9 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from .._declarative import keep_onupdate
 from .._locks import lock_table, locking_read
-from ._apply import sort_children
 from ._config import TreeConfig, config_of
 from ._errors import TreeDamagedError, TreeProblem
+from ._members import sort_children
 from ._node import NodeT
 from ._peek import identity_of
 from ._touched import touch

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Integer, and_, inspect, literal, select
+from sqlalchemy import Integer, and_, literal, select
 from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -17,7 +17,7 @@ from ._config import TreeConfig, config_of
 from ._node import NodeT
 from ._peek import identity_of
 from ._predicates import descendants_cte, key_of, keys_of
-from ._sa import changed
+from ._sa import changed, key_of_state, state_of
 
 __all__ = ("TreeRow", "load_rows", "load_tree", "lowest_common_ancestor", "walk_tree")
 
@@ -71,12 +71,10 @@ def load_rows(
     if max_depth is not None and max_depth < 0:
         raise InvalidArgumentError(f"max_depth counts edges and cannot be {max_depth}; use None for no limit")
     starts = None if root is None else keys_of(config, root)
-    nodes = _select_nodes(session, config, starts, max_depth, options)
     by_key: dict[Any, Any] = {}
     below: dict[Any, list[Any]] = defaultdict(list)
-    for node in nodes:
-        by_key[identity_of(node)] = node
-    for node in nodes:
+    for node in _select_nodes(session, config, starts, max_depth, options):
+        by_key[key_of_state(state_of(node))] = node
         below[node.parent_id].append(node)
     if starts is None:
         tops = below.get(None, [])
@@ -85,7 +83,6 @@ def load_rows(
         tops = [node for key, node in by_key.items() if key in wanted and not _below_other(node, wanted, by_key)]
     rows: list[TreeRow[Any]] = []
     stack = [(node, 0) for node in reversed(tops)]
-    top_ids = {id(node) for node in tops}
     seen: set[int] = set()
     while stack:
         node, depth = stack.pop()
@@ -93,14 +90,16 @@ def load_rows(
             continue
         seen.add(id(node))
         rows.append(TreeRow(node, depth))
-        state = inspect(node)
-        if id(node) not in top_ids or node.parent_id is None:
-            _set_parent(state, node, by_key.get(node.parent_id))
+        state = state_of(node)
+        parent_id = node.parent_id
+        # A node that was asked for keeps what it knows of a parent that was not.
+        if depth or parent_id is None:
+            _set_parent(state, node, by_key.get(parent_id))
         if max_depth is not None and depth == max_depth:
             continue
-        children = below.get(identity_of(node), [])
+        children = below.get(key_of_state(state), [])
         _set_children(config, state, node, children)
-        stack.extend((child, depth + 1) for child in reversed(children))
+        stack += [(child, depth + 1) for child in reversed(children)]
     return rows
 
 
@@ -140,14 +139,14 @@ def _select_nodes(
 
 
 def _set_parent(state: InstanceState[Any], node: Any, parent: Any) -> None:
-    if changed(state, "parent") or changed(state, "parent_id"):
+    if state.committed_state and (changed(state, "parent") or changed(state, "parent_id")):
         return
     if "parent" not in state.dict or state.dict["parent"] is not parent:
         set_committed_value(node, "parent", parent)
 
 
 def _set_children(config: TreeConfig, state: InstanceState[Any], node: Any, children: list[Any]) -> None:
-    if changed(state, "children"):
+    if state.committed_state and changed(state, "children"):
         return  # Changed and not flushed: what the user did stays.
     present = state.dict.get("children")
     if present is not None and _same_members(config, present, children):

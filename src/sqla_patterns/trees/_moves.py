@@ -80,6 +80,7 @@ def _to_child(node: Any, parent: Any, mark: Mark) -> None:
 
 
 def _to_sibling(node: Any, sibling: Any, mark: Mark) -> None:
+    parent_id = _parent_id_of(sibling)  # Loads an expired sibling, whose parent can be told then.
     parent = loaded_parent(sibling)
     if parent is not None:
         node.parent = parent
@@ -89,7 +90,7 @@ def _to_sibling(node: Any, sibling: Any, mark: Mark) -> None:
             index = next(i for i, child in enumerate(others) if child is sibling)
             _place(children, node, index + (mark.side == "after"))
             mark.listed = True
-    elif (parent_id := _parent_id_of(sibling)) is None:
+    elif parent_id is None:
         _to_root(node, mark)
     else:
         node.parent_id = parent_id
@@ -101,7 +102,7 @@ def _parent_id_of(sibling: Any) -> Any:
     state = inspect(sibling)
     if changed(state, "parent") and not changed(state, "parent_id"):
         return None  # Made a root, which `parent_id` will say only after the flush.
-    return sibling.parent_id  # A load, if it is expired.
+    return sibling.parent_id
 
 
 def _place(children: list[Any], node: Any, index: int) -> None:

@@ -122,7 +122,7 @@ class _Node(SelfLinked):
         """Match the nodes without children."""
         return _predicates.is_leaf(cls)
 
-    def move_to(self, target: Any, position: MovePosition = "last_child") -> None:
+    def move_to(self, target: SelfLinked | None, position: MovePosition = "last_child") -> None:
         """Put this node, with everything below it, somewhere else at the next flush.
 
         Args:

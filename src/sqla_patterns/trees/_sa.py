@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState, Session
-from sqlalchemy.orm.attributes import get_history
+from sqlalchemy.orm.attributes import get_history, instance_state
 from sqlalchemy.orm.base import PASSIVE_NO_INITIALIZE
 
-__all__ = ("changed", "committed", "forget_change", "mark_deleted", "mark_inserted", "unflushed_additions")
+__all__ = (
+    "changed",
+    "committed",
+    "forget_change",
+    "key_of_state",
+    "mark_deleted",
+    "mark_inserted",
+    "state_of",
+    "unflushed_additions",
+)
+
+
+# What inspect() answers for an object, in a tenth of the time: for loops over all nodes of a tree.
+state_of: Callable[[Any], InstanceState[Any]] = instance_state
+
+
+def key_of_state(state: InstanceState[Any]) -> Any:
+    """The primary key of a persistent object; ``state.identity`` copies it each time."""
+    return cast("Any", state.key)[1][0]
 
 
 def changed(state: InstanceState[Any], key: str) -> bool:
