@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy import Column, Table, UniqueConstraint, inspect
 from sqlalchemy.orm import (
@@ -87,29 +87,25 @@ class Endpoint:
 
     # -- bad input -------------------------------------------------------------------------------
 
-    def checked(self, members: object) -> list[Any]:
+    def checked(self, members: Any) -> list[Any]:
         """`members` as a list, each of them fit to be one."""
-        if isinstance(members, str | bytes | Mapping) or not isinstance(members, Iterable):
+        if isinstance(members, str | bytes | Mapping) or not hasattr(members, "__iter__"):
             raise InvalidArgumentError(
                 f"{self.label} takes a collection of members, and {members!r} is none; put a single member in a list"
             )
-        found = list(cast("Iterable[Any]", members))
+        found = list[Any](members)
         for each in found:
             self.check(each)
         return found
 
-    def checked_mapping(self, members: object) -> dict[Any, Any]:
+    def checked_mapping(self, members: Any) -> dict[Any, Any]:
         """`members` as a dictionary, each of its values fit to be a member."""
-        found = dict[Any, Any]()
-        if isinstance(members, Mapping):
-            found.update(cast("Mapping[Any, Any]", members))
-        else:
-            try:
-                found.update(cast("Iterable[tuple[Any, Any]]", members))
-            except (TypeError, ValueError) as error:
-                raise InvalidArgumentError(
-                    f"{self.label} takes a mapping or pairs of key and member, and {members!r} is neither"
-                ) from error
+        try:
+            found = dict[Any, Any](members)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(
+                f"{self.label} takes a mapping or pairs of key and member, and {members!r} is neither"
+            ) from error
         for each in found.values():
             self.check(each)
         return found
@@ -205,24 +201,18 @@ class Groups:
 # -- what the mapping says ---------------------------------------------------------------------------
 
 
-def member_class_of(attribute: object) -> tuple[type[Any] | None, bool]:
+def member_class_of(attribute: Any) -> tuple[type[Any] | None, bool]:
     """The class that members must be of, if the attribute is a relationship to one object, and whether None will do."""
-    prop = getattr(attribute, "property", None) if isinstance(attribute, InstrumentedAttribute) else None
-    if isinstance(prop, RelationshipProperty) and not prop.uselist:
-        return prop.mapper.class_, any(column.nullable for column in _columns(prop.local_columns))
-    return None, True
+    relationship, _ = _mapped(attribute)
+    if relationship is None:
+        return None, True
+    return relationship.mapper.class_, any(column.nullable for column in _columns(relationship.local_columns))
 
 
-def is_unique(owner: RelationshipProperty[Any], attribute: object) -> bool:
+def is_unique(owner: RelationshipProperty[Any], attribute: Any) -> bool:
     """Whether a key of the association table consists of the owner's foreign key and the member's columns."""
-    prop = getattr(attribute, "property", None) if isinstance(attribute, InstrumentedAttribute) else None
-    if isinstance(prop, RelationshipProperty) and not prop.uselist:
-        value = set(_columns(prop.local_columns))
-    elif isinstance(prop, ColumnProperty):
-        value = set(_columns(prop.columns))
-    else:
-        return False
-    table = owner.mapper.local_table
+    _, columns = _mapped(attribute)
+    value, table = set(columns), owner.mapper.local_table
     if not isinstance(table, Table):
         return False
     keys = [
@@ -234,9 +224,22 @@ def is_unique(owner: RelationshipProperty[Any], attribute: object) -> bool:
     return any(value & set(key) and set(key) <= allowed for key in keys)
 
 
+def _mapped(attribute: Any) -> tuple[RelationshipProperty[Any] | None, list[Column[Any]]]:
+    """The relationship to one object that an attribute is, if it is one, and the columns that it consists of."""
+    prop: Any = attribute.property if _is(attribute, InstrumentedAttribute) else None
+    if _is(prop, RelationshipProperty) and not prop.uselist:
+        return prop, list(_columns(prop.local_columns))
+    return None, list(_columns(prop.columns)) if _is(prop, ColumnProperty) else []
+
+
+def _is(value: object, kind: type[object]) -> bool:
+    """``isinstance()`` that leaves `Any` as it is: checkers narrow it to a class with unknown parameters."""
+    return isinstance(value, kind)
+
+
 def _is_partial(index: Any) -> bool:
     return any(name.endswith("_where") and value is not None for name, value in index.dialect_kwargs.items())
 
 
-def _columns(columns: Iterable[object]) -> Iterator[Column[Any]]:
-    return (column for column in columns if isinstance(column, Column))
+def _columns(columns: Iterable[Any]) -> Iterator[Column[Any]]:
+    return (column for column in columns if _is(column, Column))

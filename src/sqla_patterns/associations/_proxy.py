@@ -20,8 +20,11 @@ from sqlalchemy.orm.base import SQLORMOperations
 from typing_extensions import Unpack
 
 from ..exceptions import InvalidArgumentError
+from ._dict import DictView
 from ._endpoint import Endpoint, is_unique, member_class_of, name_of
-from ._views import DictView, ListView, SetView, View
+from ._list import ListView
+from ._set import SetView
+from ._view import View
 
 __all__ = ("DataclassOptions", "proxied_dict", "proxied_list", "proxied_set")
 
@@ -150,7 +153,9 @@ class _Proxied(AssociationProxy[Any]):
         if creator is not None and owner_creator is not None:
             raise InvalidArgumentError(f"The proxy of {target!r} has creator and owner_creator; give one of them")
         if on_reassign not in ("diff", "replace"):
-            raise InvalidArgumentError(f"The proxy of {target!r} has on_reassign={on_reassign!r}; give 'diff' or 'replace'")
+            raise InvalidArgumentError(
+                f"The proxy of {target!r} has on_reassign={on_reassign!r}; give 'diff' or 'replace'"
+            )
         for function in (attr,) if key is None else (key, attr):
             if not callable(function):
                 raise InvalidArgumentError(
@@ -174,14 +179,16 @@ class _Proxied(AssociationProxy[Any]):
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         if instance is not None:
-            return self.view(instance, self.endpoint(type(instance)))
-        found = super().__get__(None, owner)
-        return _comparable(found) if isinstance(found, AssociationProxyInstance) else found
+            return self._view(instance)
+        return _comparable(cast("Any", super()).__get__(None, owner))
 
     def __set__(self, instance: Any, values: Any) -> None:
-        self.view(instance, self.endpoint(type(instance))).reassign(values)
+        self._view(instance).reassign(values)
 
-    def for_class(self, class_: type[Any], obj: object | None = None) -> AssociationProxyInstance[Any]:
+    def _view(self, instance: Any) -> View:
+        return self.view(instance, self.endpoint(instance.__class__))
+
+    def for_class(self, class_: type[Any], obj: object | None = None) -> Any:
         return _comparable(super().for_class(class_, obj))
 
     def endpoint(self, owner: type[Any]) -> Endpoint:
@@ -206,9 +213,9 @@ class _Proxied(AssociationProxy[Any]):
                     f"{label} shows the attribute {name!r}, which {row_class.__name__} does not have; "
                     f"return an attribute of {row_class.__name__}, the class that {self.target_collection!r} holds"
                 )
-        attribute = getattr(row_class, self.value_attr)
+        attribute: Any = getattr(row_class, self.value_attr)
         member_class, optional = member_class_of(attribute)
-        inner = attribute.parent if isinstance(attribute, AssociationProxyInstance) else None
+        inner: Any = attribute.parent if _is_proxy(attribute) else None
         return Endpoint(
             label=label,
             relationship=self.target_collection,
@@ -227,9 +234,14 @@ class _Proxied(AssociationProxy[Any]):
     def _creator_for(self, row_class: type[Any], names: tuple[str, ...]) -> Callable[..., object]:
         if self._owner_creator is not None:
             return self._owner_creator
-        if (creator := self._creator) is not None:
-            return lambda owner, *arguments: creator(*arguments)
-        return lambda owner, *arguments: row_class(**dict(zip(names, arguments, strict=True)))
+        creator = self._creator
+
+        def create(owner: object, *arguments: object) -> object:
+            if creator is not None:
+                return creator(*arguments)
+            return row_class(**dict(zip(names, arguments, strict=True)))
+
+        return create
 
 
 class _ProxiedList(_Proxied):
@@ -244,10 +256,10 @@ class _ProxiedDict(_Proxied):
     view = DictView
 
 
-def _name_of(attribute: object, target: str) -> str:
+def _name_of(attribute: Any, target: str) -> str:
     """The name of a class-level attribute; that of an association proxy is known to its class only."""
     name: str | None = None
-    if isinstance(attribute, AssociationProxyInstance):
+    if _is_proxy(attribute):
         name = name_of(inspect(attribute.owning_class), attribute.parent)
     elif isinstance(attribute, QueryableAttribute):
         name = attribute.key
@@ -257,6 +269,10 @@ def _name_of(attribute: object, target: str) -> str:
             "class, such as lambda: OrderItem.item"
         )
     return name
+
+
+def _is_proxy(attribute: object) -> bool:
+    return isinstance(attribute, AssociationProxyInstance)
 
 
 # -- in SQL ----------------------------------------------------------------------------------------
@@ -275,7 +291,7 @@ class _Membership(AssociationProxyInstance[Any]):
     # ``aliased(Order).items``. SQLAlchemy 2.0 has nothing of the kind and 2.1 for members that are objects only: the
     # proxy of an alias would go on and mean the class itself, and with that a query something else. The rest of a proxy builds on these two.
 
-    def adapt_to_entity(self, aliased_insp: Any) -> AssociationProxyInstance[Any]:
+    def adapt_to_entity(self, aliased_insp: Any) -> Any:
         adapted = type(self)(self.parent, self.owning_class, self.target_class, self.value_attr)
         adapted._entity = aliased_insp.entity
         return adapted
@@ -302,9 +318,8 @@ def _is_collection(attribute: object) -> bool:
     return isinstance(prop, RelationshipProperty) and bool(prop.uselist)
 
 
-def _comparable(found: AssociationProxyInstance[Any]) -> AssociationProxyInstance[Any]:
-    classes = ((ColumnAssociationProxyInstance, _ColumnMembers), (ObjectAssociationProxyInstance, _ObjectMembers))
-    for theirs, ours in classes:
-        if type(found) is theirs:
-            return ours(found.parent, found.owning_class, found.target_class, found.value_attr)
-    return found
+def _comparable(found: Any) -> Any:
+    """A class-level proxy of ours in place of SQLAlchemy's; anything else as it is."""
+    ours = {ColumnAssociationProxyInstance: _ColumnMembers, ObjectAssociationProxyInstance: _ObjectMembers}
+    make: Any = ours.get(cast("Any", type(found)))
+    return found if make is None else make(found.parent, found.owning_class, found.target_class, found.value_attr)

@@ -1,0 +1,207 @@
+"""The synchronous dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from typing import Any, Final, TypeVar, cast, overload
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session, object_session
+
+from ..exceptions import InvalidArgumentError, KeyMismatchError, StateError
+from ._reader import Reader
+from ._shape import Shape, history_of
+
+__all__ = ("WriteOnlyDict",)
+
+K = TypeVar("K")
+T = TypeVar("T")
+V = TypeVar("V")
+
+# Below the bound parameters that each database takes in one statement.
+_KEYS_AT_ONCE: Final = 10_000
+
+
+class WriteOnlyDict(MutableMapping[K, V]):
+    """The members of a write-only collection by key; the module says what each operation costs.
+
+    What has not been flushed counts: added members are found, removed ones are not, whether the session autoflushes or
+    not. The dictionary of an object that is not in the database yet works on its pending members alone, without SQL.
+    """
+
+    def __init__(self, owner: object, shape: Shape) -> None:
+        self._reader: Final = Reader[K, V](owner, shape)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def __getitem__(self, key: K) -> V:
+        """Return the member; one SELECT by key.
+
+        Raises:
+            KeyError: there is none.
+            DuplicateKeyError: there are several.
+        """
+        return self._reader.find([key])[key]
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, /, default: V | T) -> V | T: ...
+    def get(self, key: K, /, default: object = None) -> object:
+        """Return the member, or the default; one SELECT by key.
+
+        Raises:
+            DuplicateKeyError: there are several.
+        """
+        return self._reader.find([key]).get(key, cast("V", default))
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such a member; one SELECT of the key."""
+        return self._reader.contains(key)
+
+    def __len__(self) -> int:
+        """The number of members; one SELECT COUNT."""
+        return self._reader.count()
+
+    def __bool__(self) -> bool:
+        """Whether there are members; one SELECT of one row."""
+        return self._reader.any()
+
+    def __iter__(self) -> Iterator[K]:
+        """Yield the keys by primary key; one SELECT for each 1,000."""
+        return (key for page in self._reader.key_pages() for key in page)
+
+    def values(self) -> ValuesView[V]:
+        """Return a view that yields members by primary key; one SELECT for each 1,000."""
+        return _Values(self, self._reader)
+
+    def items(self) -> ItemsView[K, V]:
+        """Return a view that yields keys and members by primary key; one SELECT for each 1,000."""
+        return _Items(self, self._reader)
+
+    def __repr__(self) -> str:
+        return f"<WriteOnlyDict {self._reader.shape.label} of {self._reader.owner!r}>"
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def __setitem__(self, key: K, value: V) -> None:
+        """Put a member in place of one that may be there; one SELECT, and a flush if there is another to replace."""
+        self.update({key: value})
+
+    def update(  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride] # no keywords: keys are of any type
+        self, members: Mapping[K, V] | Iterable[tuple[K, V]] = (), /
+    ) -> None:
+        """Put members in place of those with their keys: one SELECT for each 10,000, and one flush if any are replaced.
+
+        That flush deletes the replaced rows before the new ones are inserted, as a unique constraint wants it. What
+        becomes of a replaced member is the relationship's cascade: with ``delete-orphan`` its row is deleted.
+
+        Raises:
+            KeyMismatchError: a key is not that of its member. As with the other errors, nothing is changed then.
+            InvalidArgumentError: a value is not of the member's class.
+            StateError: the owner is detached, or a member is in another session.
+        """
+        new = dict[K, V]()
+        # Not dict(members): that would read another WriteOnlyDict key by key.
+        new.update(cast("Mapping[K, V]", members).items() if isinstance(members, Mapping) else members)
+        session = self._reader.session()
+        for key, member in new.items():
+            self._check(key, member, session)
+        for member in new.values():
+            self._take_out(member, session)
+        found: dict[K, V] = {}
+        keys = list(new)
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            found |= self._reader.find(keys[start : start + _KEYS_AT_ONCE])
+        replaced = [member for key, member in found.items() if member is not new[key]]
+        collection = self._reader.collection
+        for member in replaced:
+            collection.remove(member)
+        if session is not None and any(inspect(member).has_identity for member in replaced):
+            session.flush()
+        collection.add_all([member for key, member in new.items() if found.get(key) is not member])
+
+    def setdefault(self, key: K, default: V, /) -> V:
+        """Return the member with this key, after adding the default if there is none; one SELECT.
+
+        Raises:
+            KeyMismatchError: the key is not that of the default.
+            InvalidArgumentError: the default is not of the member's class.
+        """
+        session = self._reader.session()
+        self._check(key, default, session)
+        self._take_out(default, session)
+        found = self._reader.find([key])
+        if key not in found:
+            self._reader.collection.add(default)
+        return found.get(key, default)
+
+    def __delitem__(self, key: K) -> None:
+        """Remove the member from the collection; one SELECT, and the DELETE at the next flush.
+
+        Raises:
+            KeyError: there is none.
+        """
+        self._reader.collection.remove(self[key])
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove and return the last member by primary key; one SELECT.
+
+        Raises:
+            KeyError: the dictionary is empty.
+        """
+        member = self._reader.last()
+        if member is None:
+            raise KeyError(f"{self._reader.shape.label} is empty")
+        self._reader.collection.remove(member)
+        return self._reader.shape.key_of(member), member
+
+    def clear(self) -> None:
+        """Remove all members, each as ``del`` would; they are loaded, 1,000 at a time."""
+        for member in self.values():
+            self._reader.collection.remove(member)
+
+    def _check(self, key: object, member: object, session: Session | None) -> None:
+        shape = self._reader.shape
+        if not isinstance(member, shape.member):
+            raise InvalidArgumentError(f"{shape.label} has members of {shape.member.__name__}, and {member!r} is none")
+        if (own := shape.key_of(member)) != key:
+            raise KeyMismatchError(
+                f"{shape.label} cannot hold {member!r} under {key!r}: its own key, {shape.key.key!r}, is {own!r}; "
+                "use that, or set it first"
+            )
+        theirs, ours = object_session(member), session or object_session(self._reader.owner)
+        if theirs is not None and ours is not None and theirs is not ours:
+            raise StateError(f"{shape.label} cannot hold {member!r}, which is in another session; merge it first")
+
+    def _take_out(self, member: V, session: Session | None) -> None:
+        """Keep a new member, which a back reference may have added already, out of the flush that makes place for it."""
+        if any(each is member for each in history_of(self._reader.owner, self._reader.shape).added):
+            self._reader.collection.remove(member)
+        if session is not None and member in session.new:
+            session.expunge(member)
+
+
+class _Items(ItemsView[K, V]):
+    def __init__(self, mapping: WriteOnlyDict[K, V], reader: Reader[K, V]) -> None:
+        super().__init__(mapping)
+        self._reader: Final = reader
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return (pair for page in self._reader.item_pages() for pair in page)
+
+
+class _Values(ValuesView[V]):
+    def __init__(self, mapping: WriteOnlyDict[Any, V], reader: Reader[Any, V]) -> None:
+        super().__init__(mapping)
+        self._reader: Final = reader
+
+    def __iter__(self) -> Iterator[V]:
+        return (member for page in self._reader.item_pages() for _, member in page)
+
+    def __contains__(self, value: object) -> bool:
+        shape = self._reader.shape
+        if not isinstance(value, shape.member):
+            return False
+        key = shape.key_of(value)
+        return self._reader.find([key]).get(key) is value

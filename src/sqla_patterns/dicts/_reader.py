@@ -1,0 +1,143 @@
+"""The statements that read a write-only collection by key, and what has not been flushed beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar, cast
+
+from sqlalchemy import Select, func, inspect, not_
+from sqlalchemy.orm import InstanceState, Session, WriteOnlyCollection, object_session
+
+from ..exceptions import DuplicateKeyError, StateError
+from ._shape import Shape, Unflushed
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_PAGE: Final = 1000
+
+
+class Reader(Generic[K, V]):
+    """Reads the members of one object."""
+
+    def __init__(self, owner: object, shape: Shape) -> None:
+        self.owner: Final = owner
+        self.shape: Final = shape
+
+    @property
+    def collection(self) -> WriteOnlyCollection[V]:
+        return cast("WriteOnlyCollection[V]", getattr(self.owner, self.shape.relationship))
+
+    def session(self) -> Session | None:
+        """The session to read in; None if the owner is not in the database, which has nothing to read then."""
+        state: InstanceState[Any] = inspect(self.owner)
+        if not state.has_identity:
+            return None
+        if (session := object_session(self.owner)) is None:
+            raise StateError(f"{self.shape.label} cannot be read: {state} is detached; add it to a session first")
+        return session
+
+    def look(self) -> tuple[Session | None, Unflushed[K, V]]:
+        """Where to read, and what that read will not see."""
+        session = self.session()
+        if session is not None and session.autoflush:
+            # Before the statement is built: what is flushed is no longer pending.
+            session.flush()
+        return session, Unflushed[K, V].of(self.owner, self.shape, session)
+
+    def find(self, keys: Sequence[K]) -> dict[K, V]:
+        """The members with these keys; one SELECT."""
+        session, unflushed = self.look()
+        found = {key: unflushed.added[key] for key in keys if key in unflushed.added}
+        if session is None or not keys:
+            return found
+        wanted = self.shape.key == keys[0] if len(keys) == 1 else self.shape.key.in_(keys)
+        statement = self._select(unflushed).where(wanted).add_columns(self.shape.key)
+        asked = set(keys)
+        for member, key in session.execute(statement).unique():
+            # A collation may take "A" and "a" for one; a dictionary does not.
+            if key not in asked:
+                continue
+            if key in found:
+                raise self._duplicate(key)
+            found[key] = member
+        return found
+
+    def contains(self, key: object) -> bool:
+        session, unflushed = self.look()
+        if key in unflushed.added:
+            return True
+        if session is None:
+            return False
+        statement = self._select(unflushed).where(self.shape.key == key).with_only_columns(self.shape.key)
+        return key in session.scalars(statement).all()
+
+    def count(self) -> int:
+        session, unflushed = self.look()
+        if session is None:
+            return len(unflushed.added)
+        statement = self._select(unflushed).with_only_columns(func.count(self.shape.identity[0]))
+        return session.scalars(statement).one() + len(unflushed.added)
+
+    def any(self) -> bool:
+        session, unflushed = self.look()
+        if unflushed.added or session is None:
+            return bool(unflushed.added)
+        statement = self._select(unflushed).with_only_columns(self.shape.identity[0]).limit(1)
+        return session.execute(statement).first() is not None
+
+    def last(self) -> V | None:
+        """The member added last, by primary key."""
+        session, unflushed = self.look()
+        if unflushed.added:
+            return list(unflushed.added.values())[-1]
+        if session is None:
+            return None
+        descending = [each.desc() for each in self.shape.identity]
+        found = session.scalars(self._select(unflushed).order_by(*descending).limit(1)).unique().one_or_none()
+        return cast("V | None", found)
+
+    def key_pages(self) -> Iterator[list[K]]:
+        """Yield the keys by primary key, a page at a time."""
+        return ([key for key, _ in page] for page in self._pages(self.shape.key))
+
+    def item_pages(self) -> Iterator[list[tuple[K, V]]]:
+        """Yield keys and members by primary key, a page at a time."""
+        return self._pages(self.shape.member)
+
+    def _select(self, unflushed: Unflushed[K, V]) -> Select[Any]:
+        statement: Select[Any] = self.collection.select().order_by(None)
+        if unflushed.touched:
+            statement = statement.where(not_(self.shape.is_one_of(unflushed.touched)))
+        return statement
+
+    def _pages(self, entity: Any) -> Iterator[list[tuple[K, Any]]]:
+        """Yield what is there in pages by primary key, each one statement.
+
+        Not a server-side cursor: under MariaDB's, any other statement in the body of the loop silently cuts the iteration off,
+        and under PostgreSQL's a commit ends it.
+        """
+        session, unflushed = self.look()
+        shape, seen = self.shape, set[K]()
+        columns: list[Any] = [entity, shape.key, *shape.identity]
+        statement = self._select(unflushed).with_only_columns(*columns).order_by(*shape.identity).limit(_PAGE)
+        rows: Sequence[Any] = ()
+        while session is not None:
+            page = statement.where(shape.is_after(tuple(rows[-1][2:]))) if rows else statement
+            rows = session.execute(page).unique().all()
+            yield [(self._once(row[1], seen), row[0]) for row in rows]
+            if len(rows) < _PAGE:
+                break
+        yield [(self._once(key, seen), member) for key, member in unflushed.added.items()]
+
+    def _once(self, key: K, seen: set[K]) -> K:
+        if key in seen:
+            raise self._duplicate(key)
+        seen.add(key)
+        return key
+
+    def _duplicate(self, key: object) -> DuplicateKeyError:
+        return DuplicateKeyError(
+            f"{self.shape.label} has several members with the key {key!r}; remove all but one, "
+            f"and put a unique constraint over the foreign key and {self.shape.key.key!r}"
+        )
