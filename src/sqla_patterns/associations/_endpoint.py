@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Column, Table, UniqueConstraint, inspect
 from sqlalchemy.orm import (
     ColumnProperty,
+    InstanceState,
     InstrumentedAttribute,
     Mapper,
     PassiveFlag,
@@ -139,10 +141,12 @@ class Endpoint:
     def create(self, owner: object, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
         """One new association row for the arguments of each call; if one cannot be made, none is left behind."""
         made: list[Any] = []
+        calls = list(calls)
         try:
-            for arguments in calls:
-                made.append(row := self.creator(owner, *arguments))
-                self._check_row(row, arguments)
+            with _unflushed((owner, *(each[-1] for each in calls))):
+                for arguments in calls:
+                    made.append(row := self.creator(owner, *arguments))
+                    self._check_row(row, arguments)
         except BaseException:
             self._discard(owner, made)
             raise
@@ -235,6 +239,17 @@ def _mapped(attribute: Any) -> tuple[RelationshipProperty[Any] | None, list[Colu
 def _is(value: object, kind: type[object]) -> bool:
     """``isinstance()`` that leaves `Any` as it is: checkers narrow it to a class with unknown parameters."""
     return isinstance(value, kind)
+
+
+@contextmanager
+def _unflushed(objects: Iterable[Any]) -> Generator[None, None, None]:
+    """Let creators load what they need without flushing rows that back references know and no collection holds yet."""
+    states = (inspect(each, raiseerr=False) for each in objects)
+    sessions = {state.session for state in states if isinstance(state, InstanceState) and state.session is not None}
+    with ExitStack() as stack:
+        for session in sessions:
+            stack.enter_context(session.no_autoflush)
+        yield
 
 
 def _is_partial(index: Any) -> bool:

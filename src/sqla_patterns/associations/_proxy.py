@@ -205,14 +205,9 @@ class _Proxied(AssociationProxy[Any]):
                 "to a collection; name one"
             )
         row_class: type[Any] = relationship.mapper.class_
-        key_attr = None if self._key is None else _name_of(self._key(), self.target_collection)
-        names = (self.value_attr,) if key_attr is None else (key_attr, self.value_attr)
-        for name in names:
-            if name not in relationship.mapper.all_orm_descriptors:
-                raise InvalidArgumentError(
-                    f"{label} shows the attribute {name!r}, which {row_class.__name__} does not have; "
-                    f"return an attribute of {row_class.__name__}, the class that {self.target_collection!r} holds"
-                )
+        functions = (self._attr,) if self._key is None else (self._key, self._attr)
+        names = tuple(self._name_on(row_class, function(), label) for function in functions)
+        key_attr = None if self._key is None else names[0]
         attribute: Any = getattr(row_class, self.value_attr)
         member_class, optional = member_class_of(attribute)
         inner: Any = attribute.parent if _is_proxy(attribute) else None
@@ -230,6 +225,15 @@ class _Proxied(AssociationProxy[Any]):
             takes_owner=self._owner_creator is not None,
             diff=self._diff,
         )
+
+    def _name_on(self, row_class: type[Any], attribute: Any, label: str) -> str:
+        name = _name_of(attribute, self.target_collection)
+        if not issubclass(row_class, attribute.owning_class if _is_proxy(attribute) else attribute.class_):
+            raise InvalidArgumentError(
+                f"{label} shows {attribute}, which is no attribute of {row_class.__name__}; "
+                f"return one of {row_class.__name__}, the class that {self.target_collection!r} holds"
+            )
+        return name
 
     def _creator_for(self, row_class: type[Any], names: tuple[str, ...]) -> Callable[..., object]:
         if self._owner_creator is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from typing import Any, Final, TypeVar, cast, overload
 
-from sqlalchemy import inspect
 from sqlalchemy.orm import Session, object_session
 
 from ..exceptions import InvalidArgumentError, KeyMismatchError, StateError
 from ._reader import Reader
-from ._shape import Shape, history_of
+from ._shape import Shape, history_of, state_of
 
 __all__ = ("WriteOnlyDict",)
 
@@ -117,7 +116,7 @@ class WriteOnlyDict(MutableMapping[K, V]):
         collection = self._reader.collection
         for member in replaced:
             collection.remove(member)
-        if session is not None and any(inspect(member).has_identity for member in replaced):
+        if session is not None and any(state_of(member).has_identity for member in replaced):
             session.flush()
         collection.add_all([member for key, member in new.items() if found.get(key) is not member])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
-from sqlalchemy import Select, func, inspect, not_
-from sqlalchemy.orm import InstanceState, Session, WriteOnlyCollection, object_session
+from sqlalchemy import Select, func, not_
+from sqlalchemy.orm import Session, WriteOnlyCollection, object_session
 
 from ..exceptions import DuplicateKeyError, StateError
-from ._shape import Shape, Unflushed
+from ._shape import Shape, Unflushed, state_of
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -30,7 +30,7 @@ class Reader(Generic[K, V]):
 
     def session(self) -> Session | None:
         """The session to read in; None if the owner is not in the database, which has nothing to read then."""
-        state: InstanceState[Any] = inspect(self.owner)
+        state = state_of(self.owner)
         if not state.has_identity:
             return None
         if (session := object_session(self.owner)) is None:

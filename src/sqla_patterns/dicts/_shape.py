@@ -41,9 +41,12 @@ class Shape:
         return tuple_(*self.identity) > tuple_(*identity)
 
 
+def state_of(instance: Any) -> InstanceState[Any]:
+    return cast("InstanceState[Any]", inspect(instance))
+
+
 def history_of(owner: object, shape: Shape) -> History:
-    state: InstanceState[Any] = inspect(owner)
-    return state.attrs[shape.relationship].history
+    return state_of(owner).attrs[shape.relationship].history
 
 
 @dataclass(frozen=True)
@@ -64,5 +67,5 @@ class Unflushed(Generic[K, V]):
                     f"{shape.label} was given two members with the key {shape.key_of(member)!r}; remove one of them"
                 )
         deleted = [] if session is None else [each for each in session.deleted if isinstance(each, shape.member)]
-        states: list[InstanceState[Any]] = [inspect(member) for member in (*history.added, *history.deleted, *deleted)]
+        states = [state_of(member) for member in (*history.added, *history.deleted, *deleted)]
         return cls(added, [state.identity for state in states if state.identity is not None])
