@@ -122,9 +122,23 @@ class ListView(View, MutableSequence[Any]):
             self._endpoint.refuse_duplicates(groups)
 
     def _arrange(self, rows: list[Any]) -> None:
-        """Assign the relationship: objects that stay fire no event, and an ordering list counts anew."""
-        setattr(self._owner, self._endpoint.relationship, rows)
-        reorder = getattr(self._rows, "reorder", None)
+        """Make the collection hold these rows in this order; those that stay fire no event."""
+        collection = self._rows
+        if not isinstance(collection, list):
+            setattr(self._owner, self._endpoint.relationship, rows)
+            return
+        # In place, by index. Assigning the relationship fires two "remove" events a row where there is a back reference, and
+        # looks for the row by equality, for which a dataclass loads what it refers to.
+        places = {id(row): place for place, row in enumerate(rows)}
+        for index in reversed(range(len(collection))):
+            if id(collection[index]) not in places:
+                del collection[index]
+        present = {id(row) for row in collection}
+        for row in rows:
+            if id(row) not in present:
+                collection.append(row)
+        collection.sort(key=lambda row: places[id(row)])  # no event for this either
+        reorder = getattr(collection, "reorder", None)  # of an ordering list
         if callable(reorder):
             reorder()
 
