@@ -92,19 +92,19 @@ class AsyncWriteOnlyDict(Generic[K, V]):
         await self._run(lambda members: members.clear())
 
     async def keys(self) -> AsyncIterator[K]:
-        """Yield the keys by primary key, in pages of 1,000."""
+        """Yield the keys in the order of the keys, in pages of 1,000."""
         pages = self._reader.key_pages()
         while (page := await self._run(lambda _: next(pages, None))) is not None:
             for key in page:
                 yield key
 
     async def values(self) -> AsyncIterator[V]:
-        """Yield the members by primary key, in pages of 1,000."""
+        """Yield the members in the order of the keys, in pages of 1,000."""
         async for pair in self.items():
             yield pair[1]
 
     async def items(self) -> AsyncIterator[tuple[K, V]]:
-        """Yield keys and members by primary key, in pages of 1,000."""
+        """Yield keys and members in the order of the keys, in pages of 1,000."""
         pages = self._reader.item_pages()
         while (page := await self._run(lambda _: next(pages, None))) is not None:
             for pair in page:

@@ -112,5 +112,6 @@ class DictAttribute(Generic[D_co]):
             relationship=self._target,
             member=member,
             key=getattr(member, key.key),
+            nullable=any(getattr(column, "nullable", True) for column in mapper.column_attrs[key.key].columns),
             identity=tuple(getattr(member, mapper.get_property_by_column(each).key) for each in mapper.primary_key),
         )

@@ -19,6 +19,7 @@ V = TypeVar("V")
 
 # Below the bound parameters that each database takes in one statement.
 _KEYS_AT_ONCE: Final = 10_000
+_MISSING: Final = object()
 
 
 class WriteOnlyDict(MutableMapping[K, V]):
@@ -67,15 +68,15 @@ class WriteOnlyDict(MutableMapping[K, V]):
         return self._reader.any()
 
     def __iter__(self) -> Iterator[K]:
-        """Yield the keys by primary key; one SELECT for each 1,000."""
+        """Yield the keys in the order of the keys; about one SELECT for each 1,000."""
         return (key for page in self._reader.key_pages() for key in page)
 
     def values(self) -> ValuesView[V]:
-        """Return a view that yields members by primary key; one SELECT for each 1,000."""
+        """Return a view that yields members in the order of the keys; about one SELECT for each 1,000."""
         return _Values(self, self._reader)
 
     def items(self) -> ItemsView[K, V]:
-        """Return a view that yields keys and members by primary key; one SELECT for each 1,000."""
+        """Return a view that yields keys and members in the order of the keys; about one SELECT for each 1,000."""
         return _Items(self, self._reader)
 
     def __repr__(self) -> str:
@@ -141,10 +142,26 @@ class WriteOnlyDict(MutableMapping[K, V]):
         Raises:
             KeyError: there is none.
         """
-        self._reader.collection.remove(self[key])
+        self.pop(key)
+
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, /, default: V | T) -> V | T: ...
+    def pop(self, key: K, /, default: object = _MISSING) -> object:
+        """Remove and return the member; one SELECT, and the DELETE at the next flush.
+
+        Raises:
+            KeyError: there is none, and no default.
+        """
+        found = self._reader.find([key])
+        if key not in found and default is not _MISSING:
+            return default
+        self._reader.collection.remove(found[key])
+        return found[key]
 
     def popitem(self) -> tuple[K, V]:
-        """Remove and return the last member by primary key; one SELECT.
+        """Remove and return the member with the last key; one SELECT.
 
         Raises:
             KeyError: the dictionary is empty.

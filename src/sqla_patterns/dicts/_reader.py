@@ -87,54 +87,57 @@ class Reader(Generic[K, V]):
         return session.execute(statement).first() is not None
 
     def last(self) -> V | None:
-        """The member added last, by primary key."""
+        """The member with the last key."""
         session, unflushed = self.look()
         if unflushed.added:
             return list(unflushed.added.values())[-1]
         if session is None:
             return None
-        descending = [each.desc() for each in self.shape.identity]
-        found = session.scalars(self._select(unflushed).order_by(*descending).limit(1)).unique().one_or_none()
+        found = session.scalars(self._select(unflushed).order_by(self.shape.key.desc()).limit(1)).unique().one_or_none()
         return cast("V | None", found)
 
     def key_pages(self) -> Iterator[list[K]]:
-        """Yield the keys by primary key, a page at a time."""
+        """Yield the keys in their order, a page at a time, those that are not flushed last."""
         return ([key for key, _ in page] for page in self._pages(self.shape.key))
 
     def item_pages(self) -> Iterator[list[tuple[K, V]]]:
-        """Yield keys and members by primary key, a page at a time."""
+        """Yield keys and members in the order of the keys, a page at a time, those that are not flushed last."""
         return self._pages(self.shape.member)
 
     def _select(self, unflushed: Unflushed[K, V]) -> Select[Any]:
         statement: Select[Any] = self.collection.select().order_by(None)
+        if self.shape.nullable:
+            statement = statement.where(self.shape.key.is_not(None))
         if unflushed.touched:
             statement = statement.where(not_(self.shape.is_one_of(unflushed.touched)))
         return statement
 
     def _pages(self, entity: Any) -> Iterator[list[tuple[K, Any]]]:
-        """Yield what is there in pages by primary key, each one statement.
+        """Yield what is there in pages by key, each one statement, which an index over foreign key and key serves.
 
         Not a server-side cursor: under MariaDB's, any other statement in the body of the loop silently cuts the iteration off,
         and under PostgreSQL's a commit ends it.
         """
         session, unflushed = self.look()
-        shape, seen = self.shape, set[K]()
-        columns: list[Any] = [entity, shape.key, *shape.identity]
-        statement = self._select(unflushed).with_only_columns(*columns).order_by(*shape.identity).limit(_PAGE)
-        rows: Sequence[Any] = ()
+        key = self.shape.key
+        columns: list[Any] = [entity, key, *self.shape.identity]
+        statement = self._select(unflushed).with_only_columns(*columns).order_by(key).limit(_PAGE)
+        # Each page begins with the last key of the page before: another row with that key may follow, which is an error, or
+        # one whose key the collation takes for the same, which is not.
+        page, rows = dict[tuple[Any, ...], K](), list[Any]()
         while session is not None:
-            page = statement.where(shape.is_after(tuple(rows[-1][2:]))) if rows else statement
-            rows = session.execute(page).unique().all()
-            yield [(self._once(row[1], seen), row[0]) for row in rows]
-            if len(rows) < _PAGE:
+            after = statement.where(key >= rows[-1][1]) if rows else statement
+            rows = list(session.execute(after).unique())
+            keys, fresh = set(page.values()), [row for row in rows if tuple(row[2:]) not in page]
+            for row in fresh:
+                if row[1] in keys:
+                    raise self._duplicate(row[1])
+                keys.add(row[1])
+            yield [(row[1], row[0]) for row in fresh]
+            if len(rows) < _PAGE or not fresh:
                 break
-        yield [(self._once(key, seen), member) for key, member in unflushed.added.items()]
-
-    def _once(self, key: K, seen: set[K]) -> K:
-        if key in seen:
-            raise self._duplicate(key)
-        seen.add(key)
-        return key
+            page = {tuple(row[2:]): row[1] for row in rows}
+        yield list(unflushed.added.items())
 
     def _duplicate(self, key: object) -> DuplicateKeyError:
         return DuplicateKeyError(

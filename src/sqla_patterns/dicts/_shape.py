@@ -26,6 +26,8 @@ class Shape:
     #: The attributes of the members that are the key, and the primary key.
     key: QueryableAttribute[Any]
     identity: tuple[QueryableAttribute[Any], ...]
+    #: Whether the key may be NULL in the table; such rows are not in the dictionary.
+    nullable: bool
 
     def key_of(self, member: object) -> Any:
         return getattr(member, self.key.key)
@@ -34,11 +36,6 @@ class Shape:
         if len(self.identity) == 1:
             return self.identity[0].in_([identity[0] for identity in identities])
         return tuple_(*self.identity).in_(identities)
-
-    def is_after(self, identity: tuple[Any, ...]) -> ColumnElement[bool]:
-        if len(self.identity) == 1:
-            return cast("ColumnElement[bool]", self.identity[0] > identity[0])
-        return tuple_(*self.identity) > tuple_(*identity)
 
 
 def state_of(instance: Any) -> InstanceState[Any]:
