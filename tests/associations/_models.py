@@ -1,7 +1,7 @@
 """Mappings for the tests, on any declarative base. No postponed annotations: these classes are local to functions."""
 
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.ext.associationproxy import AssociationProxy
@@ -164,7 +164,7 @@ def playlist(bases: Any) -> Any:
         __tablename__ = "entry"
         id: Mapped[int] = mapped_column(primary_key=True)
         playlist_id: Mapped[int] = mapped_column(ForeignKey("playlist.id"))
-        position: Mapped[Optional[int]]
+        position: Mapped[int | None]
         song: Mapped[str] = mapped_column(String(20))
 
     return SimpleNamespace(Base=Base, Playlist=Playlist, Entry=Entry)

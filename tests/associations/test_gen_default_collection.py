@@ -89,7 +89,9 @@ def test_a_factory_of_another_key_is_refused_and_nothing_is_pending(
     m = models.numbered(bases, factory=lambda key: m.B(key=key.upper()))
     a = _saved(m, engine, session)
     for read in (a.collections, a.associations):
-        with pytest.raises(KeyMismatchError, match=r"A\.associations cannot hold .* under 'x': its own key is 'X'") as caught:
+        with pytest.raises(
+            KeyMismatchError, match=r"A\.associations cannot hold .* under 'x': its own key is 'X'"
+        ) as caught:
             read["x"]
         assert isinstance(caught.value, ValueError)
         assert isinstance(caught.value, ArgumentError)

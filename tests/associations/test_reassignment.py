@@ -116,7 +116,7 @@ def test_replace_makes_all_rows_anew(bases: Any, session: Session) -> None:
 
 def test_a_slice_keeps_the_rows_of_members_that_it_moves(bases: Any, session: Session) -> None:
     m = models.shop(bases)
-    order, (mug, hat, cap) = _order(m, session, "mug", "hat", "cap", prices=(9, 7, 5))
+    order, (mug, hat, _cap) = _order(m, session, "mug", "hat", "cap", prices=(9, 7, 5))
     order.items[0:2] = [hat, mug]
     assert _prices(order) == [("hat", 7), ("mug", 9), ("cap", 5)]
     order.items[1:] = []
@@ -209,11 +209,13 @@ def test_as_many_of_a_member_keep_their_rows_in_their_order(bases: Any, session:
 
 def test_fewer_of_a_member_do_not_say_which_row_goes(bases: Any, session: Session) -> None:
     m = models.shop(bases, surrogate=True)
-    order, (mug, hat) = _order(m, session, "mug", "hat", prices=(9, 7))
+    order, (mug, _hat) = _order(m, session, "mug", "hat", prices=(9, 7))
     order.items.append(mug)
     session.commit()
     before = list(order.order_items)
-    with pytest.raises(InvalidArgumentError, match=r"Order\.items has .* 2 times and was assigned it 1 times") as caught:
+    with pytest.raises(
+        InvalidArgumentError, match=r"Order\.items has .* 2 times and was assigned it 1 times"
+    ) as caught:
         order.items = [mug, m.Item(name="cap")]
     assert isinstance(caught.value, ArgumentError)
     assert "remove that from 'order_items'" in str(caught.value)
@@ -249,7 +251,9 @@ def test_a_member_twice_where_the_key_allows_it_once_is_refused_at_once(bases: A
 # -- sets ----------------------------------------------------------------------------------------
 
 
-def test_a_set_keeps_the_rows_of_members_that_stay(bases: Any, engine: Engine, session: Session, statements: Any) -> None:
+def test_a_set_keeps_the_rows_of_members_that_stay(
+    bases: Any, engine: Engine, session: Session, statements: Any
+) -> None:
     m = models.tagged(bases)
     m.Base.metadata.create_all(engine)
     post = m.Post()
@@ -312,7 +316,9 @@ def test_a_dictionary_can_be_replaced(bases: Any, engine: Engine, session: Sessi
     assert item.notes == {"use": "daily"}
 
 
-def test_nested_collections_are_compared_down_to_their_rows(bases: Any, engine: Engine, session: Session, statements: Any) -> None:
+def test_nested_collections_are_compared_down_to_their_rows(
+    bases: Any, engine: Engine, session: Session, statements: Any
+) -> None:
     m = models.numbered(bases)
     m.Base.metadata.create_all(engine)
     a = m.A()

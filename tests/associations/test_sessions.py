@@ -45,7 +45,9 @@ def test_rollback_and_savepoint_rollback_bring_the_members_back(bases: Any, engi
     assert [row.price for row in order.order_items] == [9]
 
 
-def test_the_session_is_usable_after_the_database_refuses_a_member(bases: Any, engine: Engine, session: Session) -> None:
+def test_the_session_is_usable_after_the_database_refuses_a_member(
+    bases: Any, engine: Engine, session: Session
+) -> None:
     m = models.shop(bases)
     order, mug, hat = _saved(m, engine, session)
     order.order_items.append(m.OrderItem(item=mug))

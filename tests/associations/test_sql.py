@@ -37,9 +37,7 @@ def test_a_nested_contains_compares_by_equality(numbers: Any, session: Session) 
     assert "LIKE" not in str(select(m.A).where(m.A.collections.contains(2)))
 
 
-def test_a_nested_contains_compares_by_equality_over_a_proxy_of_sqlalchemys_too(
-    numbers: Any, session: Session
-) -> None:
+def test_a_nested_contains_compares_by_equality_over_a_proxy_of_sqlalchemys_too(numbers: Any, session: Session) -> None:
     from sqla_patterns.associations import proxied_dict
 
     m = numbers
@@ -70,7 +68,9 @@ def test_an_object_is_contained_by_its_key(bases: Any, engine: Engine, session: 
     assert session.scalars(select(m.Order).where(m.Order.items.contains(mug))).all() == [order]
     assert session.scalars(select(m.Order).where(m.Order.items.contains(hat))).all() == []
     assert session.scalars(select(m.Order).where(m.Order.items.any(name="mug"))).all() == [order]
-    assert session.scalars(select(m.Order).join(m.Order.items.local_attr).join(m.Order.items.remote_attr)).all() == [order]
+    assert session.scalars(select(m.Order).join(m.Order.items.local_attr).join(m.Order.items.remote_attr)).all() == [
+        order
+    ]
 
 
 def test_an_alias_means_the_alias(numbers: Any, session: Session) -> None:

@@ -46,8 +46,8 @@ def test_a_list_reads_like_a_list(plain_bases: Any) -> None:
     assert ("a" in songs, "z" in songs) == (True, False)
     assert (songs.index("a"), songs.index("a", 2), songs.count("a")) == (1, 3, 2)
     assert list(reversed(songs)) == ["a", "c", "a", "b"]
-    assert (songs + ["d"])[-1] == "d"
-    assert ((["d"] + songs)[0], len(songs * 2), len(2 * songs)) == ("d", 8, 8)
+    assert ([*songs, "d"])[-1] == "d"
+    assert ((["d", *songs])[0], len(songs * 2), len(2 * songs)) == ("d", 8, 8)
     assert songs < ["c"]
     assert songs <= ["b", "a", "c", "a"]
     assert songs > ["a"]
@@ -81,9 +81,9 @@ def test_a_list_writes_like_a_list(plain_bases: Any) -> None:
     assert playlist.songs.pop(0) == mirror.pop(0)
     playlist.songs += ["x"]
     playlist.songs *= 2
-    assert playlist.songs == (mirror + ["x"]) * 2
+    assert playlist.songs == ([*mirror, "x"]) * 2
     playlist.songs.sort(reverse=True)
-    assert playlist.songs == sorted((mirror + ["x"]) * 2, reverse=True)
+    assert playlist.songs == sorted(([*mirror, "x"]) * 2, reverse=True)
     playlist.songs.sort(key=lambda song: song == "x")
     assert playlist.songs[-1] == "x"
     playlist.songs.clear()

@@ -1,7 +1,7 @@
 """Mappings for the tests, on any declarative base. No postponed annotations: these classes are local to functions."""
 
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
@@ -19,7 +19,7 @@ def family(bases: Any, *, unique: bool = True, orphans: bool = False, composite:
     class Parent(Base):
         __tablename__ = "parent"
         id: Mapped[int] = mapped_column(primary_key=True, **no_init)
-        name: Mapped[Optional[str]] = mapped_column(String(20), default=None, **kw_only)
+        name: Mapped[str | None] = mapped_column(String(20), default=None, **kw_only)
         children: WriteOnlyMapped["Child"] = relationship(
             back_populates="parent",
             cascade="save-update, merge" if orphans else "all, delete-orphan",
@@ -34,13 +34,13 @@ def family(bases: Any, *, unique: bool = True, orphans: bool = False, composite:
         __table_args__ = (UniqueConstraint("parent_id", "child_key"),) if unique and not composite else ()
         if not composite:
             id: Mapped[int] = mapped_column(primary_key=True, **no_init)
-        parent_id: Mapped[Optional[int]] = mapped_column(
+        parent_id: Mapped[int | None] = mapped_column(
             ForeignKey("parent.id", ondelete="CASCADE"), primary_key=composite, nullable=orphans, **no_init
         )
         # A column whose name is not that of its attribute.
         key: Mapped[str] = mapped_column("child_key", String(30), primary_key=composite, **kw_only)
         size: Mapped[int] = mapped_column(default=0, **kw_only)
-        parent: Mapped[Optional[Parent]] = relationship(back_populates="children", **no_init)
+        parent: Mapped[Parent | None] = relationship(back_populates="children", **no_init)
 
     return SimpleNamespace(Base=Base, Parent=Parent, Child=Child)
 

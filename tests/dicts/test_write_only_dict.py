@@ -98,7 +98,9 @@ def test_an_operation_is_one_statement(
     assert len(log.starting("SELECT")) == len(log) == wanted, log.text
 
 
-def test_adding_a_key_is_one_select_and_one_insert(bases: Any, engine: Engine, session: Session, statements: Any) -> None:
+def test_adding_a_key_is_one_select_and_one_insert(
+    bases: Any, engine: Engine, session: Session, statements: Any
+) -> None:
     m = models.family(bases)
     parent = _parent(m, engine, session, "a")
     with statements() as log:
@@ -257,7 +259,9 @@ def test_update_takes_pairs_and_other_dictionaries_of_its_kind(
 # -- what is not in the database yet -------------------------------------------------------------
 
 
-def test_a_transient_parent_shows_its_pending_children(bases: Any, engine: Engine, session: Session, statements: Any) -> None:
+def test_a_transient_parent_shows_its_pending_children(
+    bases: Any, engine: Engine, session: Session, statements: Any
+) -> None:
     m = models.family(bases)
     m.Base.metadata.create_all(engine)
     parent = m.Parent()
@@ -306,7 +310,9 @@ def test_unflushed_changes_count(bases: Any, engine: Engine, autoflush: bool) ->
         assert len(_rows(m, session, parent)) == 1
 
 
-def test_reading_without_autoflush_writes_nothing(bases: Any, engine: Engine, session: Session, statements: Any) -> None:
+def test_reading_without_autoflush_writes_nothing(
+    bases: Any, engine: Engine, session: Session, statements: Any
+) -> None:
     m = models.family(bases)
     parent = _parent(m, engine, session, "a")
     with session.no_autoflush, statements() as log:
@@ -402,7 +408,9 @@ def test_many_to_many_and_inheritance(plain_bases: Any, engine: Engine, session:
 # -- bad input -------------------------------------------------------------------------------------
 
 
-def _refuses(parent: Any, session: Session, error: type[Exception], message: str, *attempts: Callable[[], object]) -> None:
+def _refuses(
+    parent: Any, session: Session, error: type[Exception], message: str, *attempts: Callable[[], object]
+) -> None:
     for attempt in attempts:
         with pytest.raises(error, match=message) as caught:
             attempt()
@@ -506,10 +514,22 @@ def test_the_attribute_cannot_be_assigned(plain_bases: Any) -> None:
 def test_a_dictionary_over_something_else_is_refused_on_use(plain_bases: Any) -> None:
     m = models.family(plain_bases)
     for name, facade, message in (
-        ("no_such", write_only_dict("no_such", lambda: m.Child, lambda: m.Child.key), "needs a write-only relationship"),
-        ("loaded", write_only_dict("parent", lambda: m.Parent, lambda: m.Parent.name), "map it as parent: WriteOnlyMapped"),
+        (
+            "no_such",
+            write_only_dict("no_such", lambda: m.Child, lambda: m.Child.key),
+            "needs a write-only relationship",
+        ),
+        (
+            "loaded",
+            write_only_dict("parent", lambda: m.Parent, lambda: m.Parent.name),
+            "map it as parent: WriteOnlyMapped",
+        ),
         ("of_other", write_only_dict("children", lambda: m.Parent, lambda: m.Child.key), "holds Child; return that"),
-        ("by_row", write_only_dict("children", lambda: m.Child, lambda: m.Child.parent), "return a column attribute of Child"),
+        (
+            "by_row",
+            write_only_dict("children", lambda: m.Child, lambda: m.Child.parent),
+            "return a column attribute of Child",
+        ),
         ("by_text", write_only_dict("children", lambda: m.Child, lambda: "key"), "has 'key' as its key"),  # type: ignore[arg-type, return-value]
     ):
         owner: Any = m.Child if name == "loaded" else m.Parent
