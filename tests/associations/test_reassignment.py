@@ -63,8 +63,10 @@ def test_members_that_stay_keep_their_rows_in_the_new_order(bases: Any, session:
     order, (mug, hat, cap) = _order(m, session, "mug", "hat", "cap", prices=(9, 7, 5))
     shirt = m.Item(name="shirt")
     kept = {row.item.name: row for row in order.order_items}
+    collection = order.order_items
     order.items = [cap, shirt, mug]
     assert [row.item.name for row in order.order_items] == ["cap", "shirt", "mug"]
+    assert order.order_items is collection  # in place: a reference that somebody holds stays valid
     assert order.order_items[0] is kept["cap"]
     assert order.order_items[2] is kept["mug"]
     with statements() as log:

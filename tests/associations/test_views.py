@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import pickle
 from typing import Any
 
@@ -46,8 +47,8 @@ def test_a_list_reads_like_a_list(plain_bases: Any) -> None:
     assert ("a" in songs, "z" in songs) == (True, False)
     assert (songs.index("a"), songs.index("a", 2), songs.count("a")) == (1, 3, 2)
     assert list(reversed(songs)) == ["a", "c", "a", "b"]
-    assert ([*songs, "d"])[-1] == "d"
-    assert ((["d", *songs])[0], len(songs * 2), len(2 * songs)) == ("d", 8, 8)
+    assert operator.add(songs, ["d"])[-1] == "d"
+    assert (operator.add(["d"], songs)[0], len(songs * 2), len(2 * songs)) == ("d", 8, 8)
     assert songs < ["c"]
     assert songs <= ["b", "a", "c", "a"]
     assert songs > ["a"]

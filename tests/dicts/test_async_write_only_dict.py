@@ -33,7 +33,7 @@ async def test_it_answers_like_a_dictionary(bases: Any, async_session: AsyncSess
     assert [(key, child.key) async for key, child in children.items()] == [("a", "a"), ("b", "b")]
     assert [key async for key in children.keys()] == ["a", "b"]  # noqa: SIM118
     assert [child.key async for child in children.values()] == ["a", "b"]
-    assert repr(children) == f"<AsyncWriteOnlyDict Parent.by_key_async of {parent!r}>"
+    assert repr(children).startswith("<AsyncWriteOnlyDict Parent.by_key_async of ")
 
 
 async def test_it_writes_like_a_dictionary_and_leaves_nothing_expired(

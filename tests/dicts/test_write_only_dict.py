@@ -62,7 +62,7 @@ def test_it_reads_like_a_dictionary(bases: Any, engine: Engine, session: Session
     assert {"a", "q"} & children.keys() == {"a"}
     with pytest.raises(KeyError, match="x"):
         children["x"]
-    assert repr(children) == f"<WriteOnlyDict Parent.by_key of {parent!r}>"
+    assert repr(children).startswith("<WriteOnlyDict Parent.by_key of ")
     empty = m.Parent()
     session.add(empty)
     session.flush()

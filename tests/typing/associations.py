@@ -21,6 +21,10 @@ class Base(DeclarativeBase):
     pass
 
 
+def make(order: Order, item: Item) -> OrderItem:
+    return OrderItem(order_id=order.id, item=item)
+
+
 class Order(Base):
     __tablename__ = "order"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -62,10 +66,6 @@ class OrderItem(Base):
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True)
     price: Mapped[float]
     item: Mapped[Item] = relationship()
-
-
-def make(order: Order, item: Item) -> OrderItem:
-    return OrderItem(order_id=order.id, item=item)
 
 
 # A proxy of a proxy: the inner one comes first, because mypy infers an attribute without an annotation in file order.
