@@ -19,7 +19,8 @@ _readme = Sybil(
 )
 _docstrings = Sybil(
     parsers=[rest.DocTestParser(_FLAGS), rest.PythonCodeBlockParser(), rest.SkipParser()],
-    patterns=["src/**/*.py"],
+    # Before Python 3.13 a pattern knows "**" for one folder only.
+    patterns=["src/**/*.py", "src/*/*/*.py", "src/*/*/*/*.py"],
 )
 
 pytest_collect_file = (_readme + _docstrings).pytest()
