@@ -26,13 +26,16 @@ autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
+# What is defined in a private module and not documented is internal: type variables, types of constructors nobody calls.
+_internal = (r"py:.*", r"sqla_patterns\.(\w+\.)*_\w+\..*")
+
 if os.environ.get("SQLA_PATTERNS_DOCS_ONLINE") == "1":
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
         "python": ("https://docs.python.org/3", None),
         "sqlalchemy": ("https://docs.sqlalchemy.org/en/21", None),
     }
-    nitpick_ignore_regex = [(r"py:.*", r"sqlalchemy\..*"), (r"py:.*", r".*TypeVar.*")]
+    nitpick_ignore_regex = [(r"py:.*", r"sqlalchemy\..*"), (r"py:.*", r".*TypeVar.*"), _internal]
 else:
     # The inventories of other projects are not at hand: check only the names that are ours.
-    nitpick_ignore_regex = [(r"py:.*", r"(?!sqla_patterns\.).*")]
+    nitpick_ignore_regex = [(r"py:.*", r"(?!sqla_patterns\.).*"), _internal]
