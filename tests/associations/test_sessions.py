@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, String, select
+from sqlalchemy import Engine, ForeignKey, String, UniqueConstraint, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship, selectinload
@@ -157,3 +157,64 @@ async def test_everything_works_under_asyncio_once_loaded(bases: Any, async_engi
         order.items = [mug := await session.scalar(select(m.Item).where(m.Item.name == "mug"))]
         await session.commit()
         assert [(row.item, row.price) for row in order.order_items] == [(mug, 9)]
+
+
+def test_members_that_are_not_loaded_are_not_taken_for_one_another(
+    bases: Any, engine: Engine, session: Session, statements: Any
+) -> None:
+    m = models.shop(bases)
+    m.Base.metadata.create_all(engine)
+    order, cap = m.Order(), m.Item(name="cap")
+    order.items = [m.Item(name="mug"), m.Item(name="hat"), m.Item(name="shirt")]
+    session.add_all([order, cap])
+    session.commit()
+    order_id, cap_id = order.id, cap.id
+    session.expunge_all()
+    order, cap = session.get(m.Order, order_id), session.get(m.Item, cap_id)
+    with statements() as log:
+        order.items.append(cap)
+        order.items.insert(0, m.Item(name="pin"))
+        assert cap in order.items
+    assert len(log) == 1, log.text  # the collection; the key of the table makes it compare members, and loads none
+    session.commit()
+    assert {item.name for item in order.items} == {"mug", "hat", "shirt", "cap", "pin"}
+
+
+def test_a_nested_member_may_be_an_iterator(plain_bases: Any) -> None:
+    a = models.numbered(plain_bases).A(collections={"x": iter([1, 2])})
+    a.collections["y"] = (number for number in (3,))
+    a.collections["x"] = iter([2])
+    assert a.collections == {"x": {2}, "y": {3}}
+
+
+def test_members_that_may_be_none_may_be_none(plain_bases: Any, engine: Engine, session: Session) -> None:
+    Base = plain_bases()
+
+    class Team(Base):
+        __tablename__ = "team"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        places: Mapped[list[Any]] = relationship("Place", cascade="all, delete-orphan", order_by="Place.id")
+        people = proxied_list("places", lambda: Place.person)
+
+    class Person(Base):
+        __tablename__ = "person"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Place(Base):
+        __tablename__ = "place"
+        __table_args__ = (UniqueConstraint("team_id", "person_id"),)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        team_id: Mapped[int] = mapped_column(ForeignKey("team.id"))
+        person_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
+        person: Mapped[Any] = relationship("Person", uselist=False)
+
+    Base.metadata.create_all(engine)
+    ann = Person()
+    team = Team(people=[None, ann, None])
+    session.add(team)
+    session.commit()
+    assert team.people == [None, ann, None]
+    assert team.people.count(None) == 2
+    team.people = [ann, None, None]
+    session.commit()
+    assert sorted(row.id for row in team.places) == [1, 2, 3]

@@ -6,8 +6,10 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, insert, select
-from sqlalchemy.exc import ArgumentError, InvalidRequestError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, create_engine, event, func, insert, select
+from sqlalchemy.exc import ArgumentError, IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Session
 
 from sqla_patterns.dicts import write_only_dict
@@ -188,6 +190,23 @@ def test_replacing_a_key_under_a_unique_constraint_deletes_before_it_inserts(
         assert parent.by_key["a"].size == 5
 
 
+@pytest.mark.parametrize("autoflush", [True, False])
+def test_a_key_can_be_removed_and_set_in_one_flush(bases: Any, engine: Engine, autoflush: bool) -> None:
+    m = models.family(bases)
+    with Session(engine, autoflush=autoflush) as session:
+        parent = _parent(m, engine, session, "a", "b", "c", "d")
+        del parent.by_key["a"]
+        parent.by_key["a"] = m.Child(key="a", size=5)
+        parent.by_key.pop("b")
+        parent.by_key.setdefault("b", m.Child(key="b", size=6))
+        session.delete(parent.by_key["c"])
+        parent.by_key["c"] = m.Child(key="c", size=7)
+        parent.by_key.clear()
+        parent.by_key.update({"d": m.Child(key="d", size=8)})
+        session.commit()
+        assert {key: child.size for key, child in parent.by_key.items()} == {"d": 8}
+
+
 def test_a_replaced_child_that_may_outlive_its_parent_does(bases: Any, engine: Engine, session: Session) -> None:
     m = models.family(bases, orphans=True)
     parent = _parent(m, engine, session, "a")
@@ -342,7 +361,7 @@ def test_rollback_and_savepoint_rollback_bring_the_children_back(bases: Any, eng
 def test_other_statements_and_commits_in_a_loop_do_not_cut_it_off(bases: Any, engine: Engine, session: Session) -> None:
     # A server-side cursor would lose rows here: MariaDB's at the statement, PostgreSQL's at the commit.
     m = models.family(bases)
-    parent = _parent(m, engine, session, *(f"key {number:04}" for number in range(2500)))
+    parent = _parent(m, engine, session, *(f"key {number:04}" for number in range(2100)))
     seen = 0
     for number, (key, child) in enumerate(parent.by_key.items()):
         assert child.key == key
@@ -351,7 +370,7 @@ def test_other_statements_and_commits_in_a_loop_do_not_cut_it_off(bases: Any, en
             assert key in parent.by_key
             child.size = 1
             session.commit()
-    assert seen == 2500
+    assert seen == 2100
 
 
 def test_a_composite_key_is_paged(bases: Any, engine: Engine, session: Session) -> None:
@@ -364,8 +383,8 @@ def test_a_composite_key_is_paged(bases: Any, engine: Engine, session: Session) 
 
 def test_duplicates_are_found_on_any_page(plain_bases: Any, engine: Engine, session: Session) -> None:
     m = models.family(plain_bases, unique=False)
-    keys = [f"key {number:04}" for number in range(2500)]
-    for twice in ("key 0999", "key 1000", "key 1998", "key 2499"):
+    keys = [f"key {number:04}" for number in range(1100)]
+    for twice in ("key 0500", "key 0999", "key 1099"):  # within a page, across two, on the last
         parent = _parent(m, engine, session, *keys)
         parent.children.add(m.Child(key=twice))
         session.commit()
@@ -537,6 +556,118 @@ def test_a_dictionary_over_something_else_is_refused_on_use(plain_bases: Any) ->
         setattr(owner, name, facade)
         with pytest.raises(InvalidArgumentError, match=rf"{owner.__name__}\.{name} .*{message}"):
             getattr(owner(), name)
+
+
+# -- sessions ------------------------------------------------------------------------------------
+
+
+def test_a_listener_may_read_during_a_flush(bases: Any, engine: Engine, session: Session) -> None:
+    m = models.family(bases)
+    parent = _parent(m, engine, session, "a")
+    seen: list[Any] = []
+
+    def listener(session: Session, context: Any, instances: Any) -> None:
+        seen.append((len(parent.by_key), "a" in parent.by_key, "b" in parent.by_key, parent.by_key.get("x")))
+
+    event.listen(session, "before_flush", listener)
+    parent.by_key["b"] = m.Child(key="b")
+    session.flush()
+    assert seen[-1] == (2, True, True, None)
+
+
+def test_two_sessions_that_add_one_key_meet_at_the_constraint(
+    bases: Any, engine_factory: Callable[..., Engine]
+) -> None:
+    engine = engine_factory()
+    m = models.family(bases)
+    with Session(engine) as one, Session(engine) as other:
+        parent = _parent(m, engine, one)
+        same = other.get(m.Parent, parent.id)
+        assert "a" not in parent.by_key
+        assert "a" not in same.by_key
+        one.rollback()
+        other.rollback()
+        parent.by_key["a"] = m.Child(key="a", size=1)
+        one.commit()
+        with other.no_autoflush:
+            same.children.add(m.Child(key="a", size=2))
+        with pytest.raises(IntegrityError):
+            other.commit()
+        other.rollback()
+        same.by_key["a"] = m.Child(key="a", size=3)
+        other.commit()
+        one.expire_all()
+        assert parent.by_key["a"].size == 3
+
+
+_KEYS = st.sampled_from("abcd")
+_STEPS = st.one_of(
+    st.tuples(st.just("set"), _KEYS),
+    st.tuples(st.just("add"), _KEYS),
+    st.tuples(st.just("setdefault"), _KEYS),
+    st.tuples(st.just("pop"), _KEYS),
+    st.tuples(st.just("update"), st.text("abcd", max_size=4)),
+    st.tuples(st.sampled_from(["flush", "commit", "rollback", "clear"]), st.just("")),
+)
+
+
+@settings(max_examples=40, derandomize=True, deadline=None, database=None)
+@given(st.lists(_STEPS, max_size=12), st.booleans(), st.booleans())
+def test_any_steps_do_to_it_what_they_do_to_a_dictionary(
+    steps: list[tuple[str, str]], autoflush: bool, persistent: bool
+) -> None:
+    m = _HYPOTHESIS_MODELS
+    engine = create_engine("sqlite://")
+    m.Base.metadata.create_all(engine)
+    with Session(engine, autoflush=autoflush) as session:
+        parent = m.Parent()
+        session.add(parent)
+        committed: dict[str, int] | None = None
+        if persistent:
+            session.commit()
+            committed = {}
+        mirror: dict[str, int] = {}
+        for size, (step, key) in enumerate(steps):
+            new = m.Child(key=key, size=size)
+            if step == "set" or (step == "add" and key not in mirror):
+                if step == "add":
+                    parent.children.add(new)
+                else:
+                    parent.by_key[key] = new
+                mirror[key] = size
+            elif step == "setdefault":
+                assert parent.by_key.setdefault(key, new).size == mirror.setdefault(key, size)
+            elif step == "pop":
+                found = parent.by_key.pop(key, None)
+                assert (found and found.size) == mirror.pop(key, None)
+            elif step == "update":
+                parent.by_key.update({each: m.Child(key=each, size=size) for each in key})
+                mirror.update(dict.fromkeys(key, size))
+            elif step == "clear":
+                parent.by_key.clear()
+                mirror.clear()
+            elif step == "rollback" and committed is not None:
+                session.rollback()
+                mirror = dict(committed)
+            elif step in ("flush", "commit"):
+                getattr(session, step)()
+                if step == "commit":
+                    committed = dict(mirror)
+            assert {key: child.size for key, child in parent.by_key.items()} == mirror
+            assert len(parent.by_key) == len(mirror)
+            assert {each for each in "abcd" if each in parent.by_key} == mirror.keys()
+        session.commit()
+        assert {child.key: child.size for child in session.scalars(select(m.Child))} == mirror
+    engine.dispose()
+
+
+def _make_models() -> Any:
+    from tests.conftest import BaseFactory
+
+    return models.family(BaseFactory("plain"))
+
+
+_HYPOTHESIS_MODELS = _make_models()
 
 
 # -- databases -------------------------------------------------------------------------------------

@@ -62,10 +62,12 @@ class DictView(View, MutableMapping[Any, Any]):
         here = dict(rows) if endpoint.diff or not only else {}
         new = {key: member for key, member in members.items() if key not in here}
         made = endpoint.create(self._owner, new.items())
+        # An owner-aware creator may have put its row in place by setting the owner.
         if only:
-            for key in [key for key in rows if key not in members or key not in here]:
-                if rows[key] not in made:
-                    del rows[key]
+            for key in [key for key in rows if key not in here and key not in new]:
+                del rows[key]
+            for key in [key for key in here if key not in members]:
+                del rows[key]
         for key, row in zip(new, made, strict=True):
             if rows.get(key) is not row:
                 rows[key] = row

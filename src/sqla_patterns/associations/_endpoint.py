@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from sqlalchemy.orm import (
     Mapper,
     PassiveFlag,
     RelationshipProperty,
+    Session,
     object_session,
 )
 from sqlalchemy.orm.attributes import get_history
@@ -95,10 +96,7 @@ class Endpoint:
             raise InvalidArgumentError(
                 f"{self.label} takes a collection of members, and {members!r} is none; put a single member in a list"
             )
-        found = list[Any](members)
-        for each in found:
-            self.check(each)
-        return found
+        return [self.check(each) for each in members]
 
     def checked_mapping(self, members: Any) -> dict[Any, Any]:
         """`members` as a dictionary, each of its values fit to be a member."""
@@ -108,29 +106,31 @@ class Endpoint:
             raise InvalidArgumentError(
                 f"{self.label} takes a mapping or pairs of key and member, and {members!r} is neither"
             ) from error
-        for each in found.values():
-            self.check(each)
-        return found
+        return {key: self.check(each) for key, each in found.items()}
 
-    def check(self, member: object) -> None:
-        """Refuse what cannot be a member."""
+    def check(self, member: Any) -> Any:
+        """Return the member, or refuse what cannot be one."""
         if self.inner is not None:
+            if _is(member, Iterator):
+                member = list[Any](member)  # to be read here and again when it is assigned
             if self.inner.key_attr is None:
                 self.inner.checked(member)
             else:
                 self.inner.checked_mapping(member)
-        elif self.member_class is None or isinstance(member, self.member_class):
-            return
-        elif member is not None or not self.optional:
+        elif self.member_class is not None and not isinstance(member, self.member_class):
+            if member is None and self.optional:
+                return member
             raise InvalidArgumentError(
                 f"{self.label} has members of {self.member_class.__name__}, and {member!r} is none; "
                 f"if it is the association object itself, put it into {self.relationship!r}"
             )
+        return member
 
     def refuse_duplicates(self, groups: Groups) -> None:
         """Refuse a member twice where the tables have place for one row, before anything is made for it."""
         for member, found in groups.items() if self.unique else ():
-            if len(found) > 1:
+            # A key may hold NULL as often as one likes; and what is elsewhere need not be one and the same.
+            if len(found) > 1 and member is not None and member is not _ELSEWHERE:
                 raise DuplicateKeyError(
                     f"{self.label} would hold {member!r} {len(found)} times, and a key of the table of "
                     f"{self.row_class.__name__} allows it once for each owner; add it once"
@@ -140,16 +140,17 @@ class Endpoint:
 
     def create(self, owner: object, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
         """One new association row for the arguments of each call; if one cannot be made, none is left behind."""
-        made: list[Any] = []
-        calls = list(calls)
-        try:
-            with _unflushed((owner, *(each[-1] for each in calls))):
-                for arguments in calls:
-                    made.append(row := self.creator(owner, *arguments))
-                    self._check_row(row, arguments)
-        except BaseException:
-            self._discard(owner, made)
-            raise
+        calls, made = list(calls), list[Any]()
+        with ExitStack() as stack:
+            # Creators may load what they need; that must not flush rows that back references know and no collection holds yet.
+            for session in _sessions((owner, *(arguments[-1] for arguments in calls))):
+                stack.enter_context(session.no_autoflush)
+            undo = stack.enter_context(ExitStack())
+            undo.callback(self._discard, made)
+            for arguments in calls:
+                made.append(row := self.creator(owner, *arguments))
+                self._check_row(row, arguments)
+            undo.pop_all()
         return made
 
     def _check_row(self, row: object, arguments: tuple[Any, ...]) -> None:
@@ -163,7 +164,7 @@ class Endpoint:
                 f"whose {self.key_attr!r} is {getattr(row, self.key_attr)!r}; it must set the key that it is given"
             )
 
-    def _discard(self, owner: object, rows: Collection[Any]) -> None:
+    def _discard(self, rows: list[Any]) -> None:
         """Undo what back references and creators may have done with rows that nobody will use."""
         for row in rows:
             state = inspect(row, raiseerr=False)
@@ -241,15 +242,9 @@ def _is(value: object, kind: type[object]) -> bool:
     return isinstance(value, kind)
 
 
-@contextmanager
-def _unflushed(objects: Iterable[Any]) -> Generator[None, None, None]:
-    """Let creators load what they need without flushing rows that back references know and no collection holds yet."""
+def _sessions(objects: Iterable[Any]) -> set[Session]:
     states = (inspect(each, raiseerr=False) for each in objects)
-    sessions = {state.session for state in states if isinstance(state, InstanceState) and state.session is not None}
-    with ExitStack() as stack:
-        for session in sessions:
-            stack.enter_context(session.no_autoflush)
-        yield
+    return {state.session for state in states if isinstance(state, InstanceState) and state.session is not None}
 
 
 def _is_partial(index: Any) -> bool:

@@ -111,8 +111,7 @@ class ListView(View, MutableSequence[Any]):
                     f"{endpoint.label} has {member!r} {len(found)} times and was assigned it {len(wanted[member])} times, "
                     f"which does not say whose {endpoint.row_class.__name__} goes; remove that from {endpoint.relationship!r}"
                 )
-        left = {id(rows): iter(rows) for _, rows in had.items()}
-        return [next(left.get(id(had[member]), iter(())), _Place(member)) for member in members]
+        return [found.pop(0) if (found := had[member]) else _Place(member) for member in members]
 
     def _refuse_duplicates(self, rows: list[Any]) -> None:
         if self._endpoint.unique:
@@ -123,8 +122,8 @@ class ListView(View, MutableSequence[Any]):
 
     def _arrange(self, rows: list[Any]) -> None:
         """Make the collection hold these rows in this order; those that stay fire no event."""
-        collection = self._rows
-        if not isinstance(collection, list):
+        collection: Any = self._rows
+        if not hasattr(collection, "sort"):
             setattr(self._owner, self._endpoint.relationship, rows)
             return
         # In place, by index. Assigning the relationship fires two "remove" events a row where there is a back reference, and
@@ -137,7 +136,11 @@ class ListView(View, MutableSequence[Any]):
         for row in rows:
             if id(row) not in present:
                 collection.append(row)
-        collection.sort(key=lambda row: places[id(row)])  # no event for this either
+
+        def place(row: Any) -> int:
+            return places[id(row)]
+
+        collection.sort(key=place)  # no event for this either
         reorder = getattr(collection, "reorder", None)  # of an ordering list
         if callable(reorder):
             reorder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypedDict, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import ColumnElement, inspect
@@ -16,7 +16,6 @@ from sqlalchemy.ext.associationproxy import (
     association_proxy,
 )
 from sqlalchemy.orm import Mapper, QueryableAttribute, RelationshipProperty
-from sqlalchemy.orm.base import SQLORMOperations
 from typing_extensions import Unpack
 
 from ..exceptions import InvalidArgumentError
@@ -25,6 +24,9 @@ from ._endpoint import Endpoint, is_unique, member_class_of, name_of
 from ._list import ListView
 from ._set import SetView
 from ._view import View
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm.base import SQLORMOperations
 
 __all__ = ("DataclassOptions", "proxied_dict", "proxied_list", "proxied_set")
 
@@ -292,8 +294,9 @@ class _Membership(AssociationProxyInstance[Any]):
         is_collection = isinstance(remote, ObjectAssociationProxyInstance | _Membership) or _is_collection(remote)
         return self.local_attr.any(remote.contains(other) if is_collection else remote == other)
 
-    # ``aliased(Order).items``. SQLAlchemy 2.0 has nothing of the kind and 2.1 for members that are objects only: the
-    # proxy of an alias would go on and mean the class itself, and with that a query something else. The rest of a proxy builds on these two.
+    # ``aliased(Order).items``. SQLAlchemy 2.0 has nothing of the kind and 2.1 has it for members that are objects only: the
+    # proxy of an alias would go on to mean the class itself, and the query something else. A proxy's other methods build on
+    # local_attr and on _comparator, a private name that both series have.
 
     def adapt_to_entity(self, aliased_insp: Any) -> Any:
         adapted = type(self)(self.parent, self.owning_class, self.target_class, self.value_attr)
@@ -302,7 +305,8 @@ class _Membership(AssociationProxyInstance[Any]):
 
     @property
     def local_attr(self) -> SQLORMOperations[Any]:
-        return cast("SQLORMOperations[Any]", getattr(self._entity or self.owning_class, self.target_collection))
+        entity = self.owning_class if self._entity is None else self._entity
+        return cast("SQLORMOperations[Any]", getattr(entity, self.target_collection))
 
     @property
     def _comparator(self) -> Any:

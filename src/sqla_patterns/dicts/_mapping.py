@@ -113,13 +113,10 @@ class WriteOnlyDict(MutableMapping[K, V]):
         keys = list(new)
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             found |= self._reader.find(keys[start : start + _KEYS_AT_ONCE])
-        replaced = [member for key, member in found.items() if member is not new[key]]
-        collection = self._reader.collection
-        for member in replaced:
-            collection.remove(member)
-        if session is not None and any(state_of(member).has_identity for member in replaced):
-            session.flush()
-        collection.add_all([member for key, member in new.items() if found.get(key) is not member])
+        for key, member in found.items():
+            if member is not new[key]:
+                self._reader.collection.remove(member)
+        self._add({key: member for key, member in new.items() if found.get(key) is not member}, session)
 
     def setdefault(self, key: K, default: V, /) -> V:
         """Return the member with this key, after adding the default if there is none; one SELECT.
@@ -133,7 +130,7 @@ class WriteOnlyDict(MutableMapping[K, V]):
         self._take_out(default, session)
         found = self._reader.find([key])
         if key not in found:
-            self._reader.collection.add(default)
+            self._add({key: default}, session)
         return found.get(key, default)
 
     def __delitem__(self, key: K) -> None:
@@ -189,6 +186,16 @@ class WriteOnlyDict(MutableMapping[K, V]):
         theirs, ours = object_session(member), session or object_session(self._reader.owner)
         if theirs is not None and ours is not None and theirs is not ours:
             raise StateError(f"{shape.label} cannot hold {member!r}, which is in another session; merge it first")
+
+    def _add(self, members: Mapping[K, V], session: Session | None) -> None:
+        """Add members, after a flush if rows with these keys are yet to go: SQLAlchemy inserts before it deletes."""
+        shape = self._reader.shape
+        if session is not None:
+            removed = history_of(self._reader.owner, shape).deleted
+            leaving = [*removed, *(each for each in session.deleted if isinstance(each, shape.member))]
+            if any(state_of(each).has_identity and shape.key_of(each) in members for each in leaving):
+                session.flush()
+        self._reader.collection.add_all(members.values())
 
     def _take_out(self, member: V, session: Session | None) -> None:
         """Keep a new member, which a back reference may have added already, out of the flush that makes place for it."""

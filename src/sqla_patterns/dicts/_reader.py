@@ -40,8 +40,9 @@ class Reader(Generic[K, V]):
     def look(self) -> tuple[Session | None, Unflushed[K, V]]:
         """Where to read, and what that read will not see."""
         session = self.session()
-        if session is not None and session.autoflush:
-            # Before the statement is built: what is flushed is no longer pending.
+        # Before the statement is built, because what is flushed is no longer pending. Session.flush() refuses to run inside a
+        # flush, for instance in a "before_flush" listener; an autoflush does nothing there, and asks this private attribute.
+        if session is not None and session.autoflush and not getattr(session, "_flushing", False):
             session.flush()
         return session, Unflushed[K, V].of(self.owner, self.shape, session)
 
