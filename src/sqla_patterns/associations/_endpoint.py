@@ -71,9 +71,9 @@ class Endpoint:
         """The member of a row if that is in memory, without any SQL."""
         if self.member_class is None:
             return getattr(row, self.value_attr)
-        loaded = inspect(row).dict
-        if self.value_attr in loaded:
-            return loaded[self.value_attr]
+        # Where it nearly always is; this is the inner loop of adding a member to a list that has many.
+        if self.value_attr in row.__dict__:
+            return row.__dict__[self.value_attr]
         history = get_history(row, self.value_attr, passive=_IN_MEMORY)
         found = [*(history.added or ()), *(history.unchanged or ())]
         return found[0] if found else _ELSEWHERE
@@ -126,11 +126,18 @@ class Endpoint:
             )
         return member
 
-    def refuse_duplicates(self, groups: Groups) -> None:
-        """Refuse a member twice where the tables have place for one row, before anything is made for it."""
-        for member, found in groups.items() if self.unique else ():
-            # A key may hold NULL as often as one likes; and what is elsewhere need not be one and the same.
-            if len(found) > 1 and member is not None and member is not _ELSEWHERE:
+    def refuse_duplicates(self, rows: Iterable[Any], new: Iterable[Any]) -> None:
+        """Refuse new members twice, or beside their row, where the tables have place for one, before anything is made."""
+        if not self.unique:
+            return
+        groups = Groups(self)
+        for member in new:
+            groups[member].append(member)
+        for row in rows:
+            if (member := self.peek(row)) in groups:
+                groups[member].append(row)
+        for member, found in groups.items():
+            if len(found) > 1 and member is not None:  # a key may hold NULL as often as one likes
                 raise DuplicateKeyError(
                     f"{self.label} would hold {member!r} {len(found)} times, and a key of the table of "
                     f"{self.row_class.__name__} allows it once for each owner; add it once"
@@ -197,6 +204,14 @@ class Groups:
                     return rows
             self._others.append((member, []))
             return self._others[-1][1]
+
+    def __contains__(self, member: Any) -> bool:
+        if self._by_identity:
+            return id(member) in self._hashed
+        try:
+            return member in self._hashed
+        except TypeError:
+            return any(known == member for known, _ in self._others)
 
     def items(self) -> Iterator[tuple[Any, list[Any]]]:
         yield from self._hashed.values()

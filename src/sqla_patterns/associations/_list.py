@@ -92,8 +92,8 @@ class ListView(View, MutableSequence[Any]):
             after[index] = places
         else:
             after[index] = places[0]
-        self._refuse_duplicates(after)
         new = [each.member for each in places if isinstance(each, _Place)]
+        self._endpoint.refuse_duplicates((row for row in after if not isinstance(row, _Place)), new)
         made = iter(self._create(new))
         after = [next(made) if isinstance(each, _Place) else each for each in after]
         if [*map(id, after)] != [*map(id, before)]:
@@ -112,13 +112,6 @@ class ListView(View, MutableSequence[Any]):
                     f"which does not say whose {endpoint.row_class.__name__} goes; remove that from {endpoint.relationship!r}"
                 )
         return [found.pop(0) if (found := had[member]) else _Place(member) for member in members]
-
-    def _refuse_duplicates(self, rows: list[Any]) -> None:
-        if self._endpoint.unique:
-            groups = self._endpoint.rows_by_member(())
-            for row in rows:
-                groups[row.member if isinstance(row, _Place) else self._endpoint.peek(row)].append(row)
-            self._endpoint.refuse_duplicates(groups)
 
     def _arrange(self, rows: list[Any]) -> None:
         """Make the collection hold these rows in this order; those that stay fire no event."""
@@ -159,7 +152,7 @@ class ListView(View, MutableSequence[Any]):
 
     def extend(self, values: Iterable[Any]) -> None:
         rows, members = self._rows, self._endpoint.checked(values)
-        self._refuse_duplicates([*rows, *map(_Place, members)])
+        self._endpoint.refuse_duplicates(rows, members)
         made = self._create(members)
         # An owner-aware creator may have added them by setting the owner; then they are the last ones.
         present = {id(row) for row in rows[len(rows) - len(made) :]} if self._endpoint.takes_owner else set[int]()
