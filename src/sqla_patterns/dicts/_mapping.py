@@ -107,8 +107,7 @@ class WriteOnlyDict(MutableMapping[K, V]):
         session = self._reader.session()
         for key, member in new.items():
             self._check(key, member, session)
-        for member in new.values():
-            self._take_out(member, session)
+        self._take_out(new.values(), session)
         found: dict[K, V] = {}
         keys = list(new)
         for start in range(0, len(keys), _KEYS_AT_ONCE):
@@ -127,7 +126,7 @@ class WriteOnlyDict(MutableMapping[K, V]):
         """
         session = self._reader.session()
         self._check(key, default, session)
-        self._take_out(default, session)
+        self._take_out([default], session)
         found = self._reader.find([key])
         if key not in found:
             self._add({key: default}, session)
@@ -197,12 +196,14 @@ class WriteOnlyDict(MutableMapping[K, V]):
                 session.flush()
         self._reader.collection.add_all(members.values())
 
-    def _take_out(self, member: V, session: Session | None) -> None:
-        """Keep a new member, which a back reference may have added already, out of the flush that makes place for it."""
-        if any(each is member for each in history_of(self._reader.owner, self._reader.shape).added):
-            self._reader.collection.remove(member)
-        if session is not None and member in session.new:
-            session.expunge(member)
+    def _take_out(self, members: Iterable[V], session: Session | None) -> None:
+        """Keep new members, which a back reference may have added already, out of the flush that makes place for them."""
+        added = {id(member) for member in history_of(self._reader.owner, self._reader.shape).added}
+        for member in members:
+            if id(member) in added:
+                self._reader.collection.remove(member)
+            if session is not None and member in session.new:
+                session.expunge(member)
 
 
 class _Items(ItemsView[K, V]):
