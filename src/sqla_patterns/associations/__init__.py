@@ -69,7 +69,7 @@ back references.
 **Cost.** A first access loads the relationship: one SELECT. Iteration reads the member of each row, so load them with the rows
 (``lazy="joined"``, or ``selectinload(Order.order_items).joinedload(OrderItem.item)``); comparing members loads none. A flush writes what
 differs. Assigning n members to a list of m rows is O(n + m); ``append()`` is O(n) where a key of the table
-wants it checked that the member is new, else O(1). No locks: two sessions that add the same member meet in the database.
+wants it checked that the member is new, else O(1); ``extend()`` checks once for all. No locks: two sessions that add the same member meet in the database.
 
 **asyncio.** Load the collection first. Nothing here loads behind your back or leaves anything expired.
 
