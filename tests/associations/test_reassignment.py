@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import UserList
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import JSON, Engine, ForeignKey, String, create_engine, event, select
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session, attribute_keyed_dict, mapped_column, relationship
 
+from sqla_patterns.associations import proxied_dict, proxied_list
 from sqla_patterns.exceptions import DuplicateKeyError, InvalidArgumentError, PatternError
 
 from . import _models as models
@@ -379,3 +381,112 @@ _HYPOTHESIS_MODELS = _make_models()
 def test_errors_are_the_librarys() -> None:
     assert issubclass(InvalidArgumentError, PatternError)
     assert issubclass(DuplicateKeyError, PatternError)
+
+
+def test_members_that_cannot_be_hashed_keep_their_rows(plain_bases: Any, engine: Engine, session: Session) -> None:
+    Base = plain_bases()
+
+    class Drawing(Base):
+        __tablename__ = "drawing"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        shape_rows: Mapped[list[Any]] = relationship("Shape", cascade="all, delete-orphan", order_by="Shape.id")
+        shapes = proxied_list("shape_rows", lambda: Shape.points)
+
+    class Shape(Base):
+        __tablename__ = "shape"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        drawing_id: Mapped[int] = mapped_column(ForeignKey("drawing.id"))
+        points: Mapped[Any] = mapped_column(JSON)
+
+    Base.metadata.create_all(engine)
+    drawing = Drawing(shapes=[[1, 2], [3]])
+    session.add(drawing)
+    session.commit()
+    rows = {tuple(row.points): row for row in drawing.shape_rows}
+    drawing.shapes = [[3], [4, 5], [1, 2]]
+    assert drawing.shape_rows[0] is rows[3,]
+    assert drawing.shape_rows[2] is rows[1, 2]
+    assert drawing.shapes.index([4, 5]) == 1
+    with pytest.raises(InvalidArgumentError, match=r"has \[3\] 2 times and was assigned it 1 times"):
+        drawing.shapes = [[3], [3]]
+        drawing.shapes = [[3]]
+
+
+def test_a_dictionary_of_dictionaries_is_compared_down_to_its_rows(
+    plain_bases: Any, engine: Engine, session: Session, statements: Any
+) -> None:
+    Base = plain_bases()
+
+    class Book(Base):
+        __tablename__ = "book"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        page_rows: Mapped[dict[int, Any]] = relationship(
+            "Page", collection_class=attribute_keyed_dict("number"), cascade="all, delete-orphan"
+        )
+        pages = proxied_dict("page_rows", lambda: Page.number, lambda: Page.words)
+
+    class Page(Base):
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        book_id: Mapped[int] = mapped_column(ForeignKey("book.id"))
+        number: Mapped[int]
+        word_rows: Mapped[dict[str, Any]] = relationship(
+            "Word", collection_class=attribute_keyed_dict("word"), cascade="all, delete-orphan"
+        )
+        words = proxied_dict("word_rows", lambda: Word.word, lambda: Word.count)
+
+    class Word(Base):
+        __tablename__ = "word"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        page_id: Mapped[int] = mapped_column(ForeignKey("page.id"))
+        word: Mapped[str] = mapped_column(String(20))
+        count: Mapped[int]
+
+    Base.metadata.create_all(engine)
+    book = Book(pages={1: {"the": 2}, 2: {"an": 1}})
+    session.add(book)
+    session.commit()
+    book.pages = {1: {"the": 3, "a": 1}, 3: {}}
+    session.commit()
+    assert book.pages == {1: {"the": 3, "a": 1}, 3: {}}
+    assert sorted(session.scalars(select(Word.id))) == [book.page_rows[1].word_rows[word].id for word in ("the", "a")]
+    with pytest.raises(InvalidArgumentError, match=r"Page\.words takes a mapping"):
+        book.pages = {1: {"the": 3}, 4: 5}
+    assert list(book.pages) == [1, 3]
+    book.pages = {1: {"the": 3, "a": 1}, 3: {}}
+    with statements() as log:
+        session.commit()
+    assert list(log) == []
+
+
+def test_a_sequence_that_is_no_list_is_assigned(plain_bases: Any, engine: Engine, session: Session) -> None:
+    Base = plain_bases()
+
+    class Row(UserList[Any]):
+        __emulates__ = list
+        sort = None  # so that it cannot be put in order in place
+
+    class Train(Base):
+        __tablename__ = "train"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        cars: Mapped[Any] = relationship(
+            "Car", collection_class=Row, cascade="all, delete-orphan", uselist=True, order_by="Car.id"
+        )
+        names = proxied_list("cars", lambda: Car.name)
+
+    class Car(Base):
+        __tablename__ = "car"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        train_id: Mapped[int] = mapped_column(ForeignKey("train.id"))
+        name: Mapped[str] = mapped_column(String(20))
+
+    Base.metadata.create_all(engine)
+    train = Train(names=["a", "b"])
+    session.add(train)
+    session.commit()
+    first = train.cars[0]
+    train.names = ["c", "a"]
+    assert train.names == ["c", "a"]
+    assert train.cars[1] is first
+    session.commit()
+    assert sorted(train.names) == ["a", "c"]

@@ -116,7 +116,7 @@ class ListView(View, MutableSequence[Any]):
     def _arrange(self, rows: list[Any]) -> None:
         """Make the collection hold these rows in this order; those that stay fire no event."""
         collection: Any = self._rows
-        if not hasattr(collection, "sort"):
+        if not callable(getattr(collection, "sort", None)):
             setattr(self._owner, self._endpoint.relationship, rows)
             return
         # In place, by index. Assigning the relationship fires two "remove" events a row where there is a back reference, and
