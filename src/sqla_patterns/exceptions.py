@@ -17,7 +17,14 @@ from __future__ import annotations
 
 from sqlalchemy import exc
 
-__all__ = ("DuplicateKeyError", "InvalidArgumentError", "MappingError", "PatternError", "StateError")
+__all__ = (
+    "DuplicateKeyError",
+    "InvalidArgumentError",
+    "KeyMismatchError",
+    "MappingError",
+    "PatternError",
+    "StateError",
+)
 
 
 class PatternError(Exception):
@@ -38,3 +45,7 @@ class StateError(PatternError, exc.InvalidRequestError):
 
 class DuplicateKeyError(PatternError, exc.InvalidRequestError):
     """Two members of one keyed collection would have the same key."""
+
+
+class KeyMismatchError(InvalidArgumentError, ValueError):
+    """A member of a keyed collection is put, or was made, under a key that is not its own."""

@@ -1,0 +1,1 @@
+"""Association objects, behind proxies and without."""
