@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import new_class
 from typing import Any, Unpack, cast, overload
 
-from sqlalchemy import Column
-from sqlalchemy.orm import Mapper, MappedAsDataclass, RelationshipProperty, relationship
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Mapper, MappedAsDataclass, RelationshipProperty, mapped_column, relationship
 
 from ..exceptions import MappingError
 from ._collection import (
@@ -31,6 +31,10 @@ class RelatedRoute(Route):
 
     # SQLAlchemy's own delete-orphan does it: there is only one class of parents.
     tracks_orphans = False
+
+    def is_none(self, entity: Any) -> ColumnElement[bool]:
+        """The criterion that the foreign key is NULL."""
+        return cast("ColumnElement[bool]", self.attribute(entity) == None)  # noqa: E711
 
     def recall(self, child: Any) -> Any:
         """SQLAlchemy needs no help with an ordinary foreign key."""
@@ -120,13 +124,17 @@ class TablePerRelated(AssociatedCollection[C]):
                 f"{cls.__name__} is on a dataclass base, so the target of {cls.__name__}.{self.name} must be a dataclass "
                 f"too: class {self._target.__name__}(MappedAsDataclass)"
             )
-        columns, constraint = reference(own, own.name, self._ondelete, index=True)
+        columns, constraint = reference(own, own.name, self._ondelete)
         namespace: dict[str, Any] = {
             "__module__": cls.__module__,
             "__qualname__": f"{cls.__qualname__}.{self._name(cls)}",
             "__doc__": f"What {cls.__name__}.{self.name} holds.",
             "__tablename__": table_name(self._table_name, cls, own, self.name),
-            **{column.name: column for column in columns},
+            # After the columns of the mixin. A child that its parent owns cannot be without one.
+            **{
+                column.name: mapped_column(column.type, nullable=not self.owns, index=True, sort_order=1)
+                for column in columns
+            },
         }
         if own.schema is not None and not hasattr(self._target, "__table_args__"):
             namespace["__table_args__"] = {"schema": own.schema}
@@ -135,17 +143,14 @@ class TablePerRelated(AssociatedCollection[C]):
         setattr(cls, related.__name__, related)
         mapper = mapper_of(related)
         table_of(mapper).append_constraint(constraint)
-        mapper.add_property(key, relationship(cls, foreign_keys=_own(mapper, columns), back_populates=self.name))
+        own_columns = [table_of(mapper).c[column.name] for column in columns]
+        mapper.add_property(key, relationship(cls, foreign_keys=own_columns, back_populates=self.name))
         self._classes[cls] = related
         self.connect(RelatedRoute(related, key, cls, self.name, owns=self.owns))
 
     def _name(self, parent: type[Any]) -> str:
         plain = f"{parent.__name__}{self._target.__name__}"
         return f"{plain}{self.name.title().replace('_', '')}" if plain in vars(parent) else plain
-
-
-def _own(mapper: Mapper[Any], columns: list[Column[Any]]) -> list[Column[Any]]:
-    return [table_of(mapper).c[column.name] for column in columns]
 
 
 def _base_of(cls: type[Any]) -> type[Any]:
