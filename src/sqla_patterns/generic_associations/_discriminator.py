@@ -63,6 +63,12 @@ class AssociationRoute(Route):
         """Belong to no association."""
         setattr(child, _KEY, None)
 
+    def release(self, child: Any) -> None:
+        """Take the child off the route, also where its association has no parent any more."""
+        super().release(child)
+        if getattr(child, _KEY) is not None:
+            setattr(child, _KEY, None)
+
     def inserted(self, child: Any) -> None:
         """A row that was given an association by hand has a parent that is not in memory."""
         if getattr(child, _KEY) is None:

@@ -10,6 +10,7 @@ from typing import Any, ForwardRef, Union, Unpack, cast, get_args, get_origin, o
 
 from sqlalchemy import Column, ColumnElement, and_, event, or_
 from sqlalchemy.orm import Mapper, RelationshipProperty, foreign, object_session, relationship, remote
+from sqlalchemy.orm.attributes import set_committed_value
 
 from ..exceptions import MappingError, StateError
 from ._collection import DEFAULT_CASCADE, AssociatedCollection, C, CollectionOptions, OrderBy, T, table_of
@@ -24,6 +25,7 @@ from ._routes import (
     listen_to_collection,
     mapper_of,
     name_of,
+    remember_leaving,
     routes_of,
     state_of,
 )
@@ -71,7 +73,7 @@ class GenericRoute(Route):
         parent = session.identity_map.get(identity)
         if parent is None or not isinstance(parent, self.parent):
             return None
-        self._hold(child, parent)
+        set_committed_value(child, self.key, parent)
         return parent
 
     def load(self, child: Any) -> Any:
@@ -84,11 +86,6 @@ class GenericRoute(Route):
             # What was loaded before the columns were set by hand.
             self._drop(child)
         return getattr(child, self.key)
-
-    def _hold(self, child: Any, parent: Any) -> None:
-        from sqlalchemy.orm.attributes import set_committed_value
-
-        set_committed_value(child, self.key, parent)
 
     def _drop(self, child: Any) -> None:
         state = state_of(child)
@@ -112,6 +109,13 @@ class GenericRoute(Route):
         if getattr(child, self.discriminator) == self.identity:
             for name in (self.discriminator, *self.keys):
                 setattr(child, name, None)
+
+    def release(self, child: Any) -> None:
+        """Take the child off the route, also where its parent is not in memory: the columns are enough."""
+        super().release(child)
+        if self.applies(child):
+            self.cleared(child)
+            remember_leaving(child, self, None)
 
     def inserted(self, child: Any) -> None:
         """A row that refers to this class by hand has a parent that is not in memory."""

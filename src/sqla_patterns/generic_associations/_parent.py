@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Load, class_mapper, joinedload
 from typing_extensions import Self
 
 from ..exceptions import InvalidArgumentError
-from ._routes import Route, held_parent, leave, recall_parent, routes_of
+from ._routes import Route, held_parent, recall_parent, routes_of
 
 __all__ = ("AssociationParent", "ParentComparator")
 
@@ -63,7 +63,7 @@ class AssociationParent(Generic[P]):
             setattr(instance, route.key, value)
             return
         for each in routes_of(type(instance), self.family):
-            leave(instance, each)
+            each.release(instance)
 
     def routes(self, child: type[Any]) -> list[Route]:
         """The routes from a child class; its mappers are configured, so that all are known."""

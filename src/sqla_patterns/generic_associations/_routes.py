@@ -28,8 +28,8 @@ class Route:
 
     #: Whether routes of this strategy write the same columns of the child, so that only one of them may do so in a flush.
     shares_columns = False
-    #: Whether this route finds children that left it; SQLAlchemy's own delete-orphan takes only one parent class.
-    tracks_orphans = True
+    #: Whether the child may take another route, so that the library must see to what SQLAlchemy does for a single one.
+    is_one_of_several = True
 
     def __init__(
         self, child: type[Any], key: str, parent: type[Any], collection: str | None, *, owns: bool, family: str = ""
@@ -78,6 +78,20 @@ class Route:
 
     def cleared(self, child: Any) -> None:
         """Bring the child's columns in step with having left this route."""
+
+    def release(self, child: Any) -> None:
+        """Take the child off the route; the child holds its parent already, if it has one."""
+        former = state_of(child).dict.get(self.key)
+        if former is None:
+            return
+        if self.shares_columns and self.collection not in state_of(former).dict:
+            # Nobody has the former parent's collection in memory, and the columns say all. SQLAlchemy need not note a removal, for
+            # which it would clear the columns in the flush, perhaps after the next parent has filled them.
+            set_committed_value(child, self.key, None)
+            self.cleared(child)
+            remember_leaving(child, self, former)
+        else:
+            setattr(child, self.key, None)
 
     def inserted(self, child: Any) -> None:
         """A row has just been inserted: what it does not hold, it does not have, and need not load."""
@@ -156,7 +170,7 @@ def recall_parent(child: Any, family: str) -> None:
     SQLAlchemy would load each hidden relationship by itself as soon as it changes, and tell nobody that a child has changed hands.
     """
     state = state_of(child)
-    routes = routes_of(type(child), family)
+    routes = [route for route in routes_of(type(child), family) if route.is_one_of_several]
     session = object_session(child)
     if state.persistent and session is not None and held_parent(child, family) is None:
         with session.no_autoflush:
@@ -183,7 +197,7 @@ def listen_to_child(route: Route) -> None:
         if parent is None:
             if isinstance(old, route.parent):
                 route.cleared(child)
-                _remember_leaving(child, route, old)
+                remember_leaving(child, route, old)
             return
         if parent is old:
             return
@@ -246,25 +260,10 @@ def _after_insert(route: Route) -> Any:
     return after_insert
 
 
-def leave(child: Any, route: Route) -> None:
-    """Take the child off a route."""
-    former = state_of(child).dict.get(route.key)
-    if former is None:
-        pass
-    elif route.shares_columns and route.collection not in state_of(former).dict:
-        # Nobody has the former parent's collection in memory, and the columns say all: SQLAlchemy need not note a removal, for which
-        # it would clear the columns in the flush, after the next parent has filled them perhaps.
-        set_committed_value(child, route.key, None)
-        route.cleared(child)
-        _remember_leaving(child, route, former)
-    else:
-        setattr(child, route.key, None)
-
-
 def _take_over(child: Any, route: Route) -> None:
     """Take the child off a route because it takes another."""
     former = state_of(child).dict.get(route.key)
-    leave(child, route)
+    route.release(child)
     if former is not None:
         _forget(former, route, child)
     if route.shares_columns and route.key in state_of(child).dict:
@@ -274,16 +273,17 @@ def _take_over(child: Any, route: Route) -> None:
 
 def _forget(former: Any, route: Route, child: Any) -> None:
     """Let the flush not see that the former parent has lost the child; for it would clear, or delete, what is not its own."""
-    if route.shares_columns and route.collection is not None:
+    if route.shares_columns and route.collection is not None and former is not None:
         committed = state_of(former).committed_state.get(route.collection)
         if isinstance(committed, list):
             members = cast("list[Any]", committed)
             members[:] = [member for member in members if member is not child]
 
 
-def _remember_leaving(child: Any, route: Route, former: Any) -> None:
-    session = object_session(child) or object_session(former)
-    if session is not None and route.tracks_orphans:
+def remember_leaving(child: Any, route: Route, former: Any) -> None:
+    """Have the next flush look whether the child has become an orphan."""
+    session = object_session(child) or (object_session(former) if former is not None else None)
+    if session is not None and route.is_one_of_several:
         session.info.setdefault(_LEFT, []).append((child, route, former))
 
 

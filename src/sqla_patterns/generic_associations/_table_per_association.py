@@ -119,7 +119,9 @@ class TablePerAssociation(AssociatedCollection[C]):
         child = mapped_target(self._target, "TablePerAssociation", parent.class_, self.name)
         key = hidden_key("parent", parent.class_, self.name)
         link = self._links[parent.class_]
-        child.add_property(
-            key, relationship(parent.class_, secondary=link, uselist=False, back_populates=self.name)
+        # Without active_history, merge() would insert the link row of a parent that stays.
+        hidden = relationship(
+            parent.class_, secondary=link, uselist=False, back_populates=self.name, active_history=True
         )
+        child.add_property(key, hidden)
         self.connect(LinkRoute(child.class_, key, parent.class_, self.name, owns=self.owns))

@@ -29,16 +29,16 @@ __all__ = ("TablePerRelated",)
 class RelatedRoute(Route):
     """The one route of a related class, an ordinary many-to-one."""
 
-    # SQLAlchemy's own delete-orphan does it: there is only one class of parents.
-    tracks_orphans = False
+    is_one_of_several = False
 
     def is_none(self, entity: Any) -> ColumnElement[bool]:
         """The criterion that the foreign key is NULL."""
         return cast("ColumnElement[bool]", self.attribute(entity) == None)  # noqa: E711
 
-    def recall(self, child: Any) -> Any:
-        """SQLAlchemy needs no help with an ordinary foreign key."""
-        return None
+    def release(self, child: Any) -> None:
+        """Take the child off the route."""
+        if self.load(child) is not None:
+            setattr(child, self.key, None)
 
     def inserted(self, child: Any) -> None:
         """A foreign key that is NULL is known to lead nowhere."""
