@@ -61,7 +61,9 @@ def test_a_child_knows_its_parent_also_when_two_parents_share_an_id(story: Story
     session.expunge_all()
     for parent in (customer, supplier):
         child = session.scalars(
-            select(story.child_class(type(parent))).where(story.child_class(type(parent)).street == ("Elm" if parent is customer else "Oak"))
+            select(story.child_class(type(parent))).where(
+                story.child_class(type(parent)).street == ("Elm" if parent is customer else "Oak")
+            )
         ).one()
         assert type(child.parent) is type(parent)
         assert child.parent.id == parent.id
@@ -304,7 +306,11 @@ def test_the_parent_compares_before_mappers_are_configured(strategy: str, bases:
     story = tell(strategy, bases())
     if story.strategy == "table_per_related":
         configure_mappers()
-    assert "WHERE" in str(select(story.child_class(story.Customer)).where(story.child_class(story.Customer).parent.is_type(story.Customer)))
+    assert "WHERE" in str(
+        select(story.child_class(story.Customer)).where(
+            story.child_class(story.Customer).parent.is_type(story.Customer)
+        )
+    )
 
 
 def test_criteria_find_children_by_their_parent(story: Story, session: Session) -> None:
@@ -345,9 +351,7 @@ def test_a_criterion_on_a_pending_parent_finds_it_once_it_is_flushed(story: Stor
 
 
 @pytest.mark.parametrize("kind", ["selectinload", "joinedload"])
-def test_parents_are_loaded_eagerly(
-    story: Story, session: Session, statements: Callable[..., Any], kind: str
-) -> None:
+def test_parents_are_loaded_eagerly(story: Story, session: Session, statements: Callable[..., Any], kind: str) -> None:
     make_two(session, story)
     cls = story.child_class(story.Customer)
     session.expunge_all()

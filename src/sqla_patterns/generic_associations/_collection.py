@@ -22,7 +22,7 @@ T = TypeVar("T")
 OrderBy: TypeAlias = str | Callable[[type[T]], Any] | None
 
 DEFAULT_CASCADE = "all, delete-orphan"
-_INFO = "sqla_patterns.generic_associations"
+_TARGETS = "_association_targets"
 
 
 class CollectionOptions(TypedDict, total=False):
@@ -85,15 +85,15 @@ class AssociatedCollection(_Descriptor[C]):
     def table(self, parent: Mapper[Any]) -> None:
         """Make what the parent's table needs; the parent has a table, and no attributes yet."""
 
-    def mapped(self, parent: Mapper[Any]) -> None:
-        """Make the child's side; the parent has its attributes."""
+    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
+        """Make the child's side; the parent has its attributes. Return what returns the class of the children."""
+        raise NotImplementedError
 
     def relationship(self, child: Callable[[], type[Any]], **options: Any) -> RelationshipProperty[Any]:
         """Make the relationship with the options that all strategies take."""
         if self.order_by is not None:
             options["order_by"] = lambda: self._ordering(child())
-        made = relationship(child, collection_class=self.collection_class, info={_INFO: child}, **options)
-        return cast("RelationshipProperty[Any]", made)
+        return cast("RelationshipProperty[Any]", relationship(child, collection_class=self.collection_class, **options))
 
     def connect(self, route: Route) -> None:
         """Register a route, and listen to both of its sides."""
@@ -107,8 +107,13 @@ class AssociatedCollection(_Descriptor[C]):
     def _declare(self, parent: type[Any]) -> Any:
         if not self.name:
             raise MappingError(f"{type(self).__name__} on {parent.__name__} has no name: write it in the class body")
-        on_mapped(parent, table=self.table, constructed=self.mapped)
+        on_mapped(parent, table=self.table, constructed=self._constructed)
         return self.declare(parent)
+
+    def _constructed(self, parent: Mapper[Any]) -> None:
+        child = self.mapped(parent)
+        cls = parent.class_
+        setattr(cls, _TARGETS, {**vars(cls).get(_TARGETS, {}), self.name: child})
 
     def _ordering(self, child: type[Any]) -> Any:
         if not isinstance(self.order_by, str):
@@ -119,16 +124,6 @@ class AssociatedCollection(_Descriptor[C]):
                 "order_by takes the name of an attribute, or a function of the class"
             )
         return attribute
-
-
-def related_class_of(attribute: Any) -> Any:
-    """`related_class` without the types."""
-    info = getattr(getattr(attribute, "property", None), "info", {})
-    if _INFO not in info:
-        raise InvalidArgumentError(
-            f"{attribute} is not a collection of this library; give an attribute as in related_class(Customer.addresses)"
-        )
-    return info[_INFO]()
 
 
 @overload
@@ -145,7 +140,14 @@ def related_class(attribute: InstrumentedAttribute[Any]) -> type[Any]:
     Raises:
         InvalidArgumentError: the attribute is none that a strategy of this module has made.
     """
-    return cast("type[Any]", related_class_of(attribute))
+    # Not from the relationship: that would configure the mappers, and the module that asks may be half imported.
+    owner: type[Any] = getattr(attribute, "class_", object)
+    for base in owner.__mro__:
+        if (found := vars(base).get(_TARGETS, {}).get(attribute.key)) is not None:
+            return cast("type[Any]", found())
+    raise InvalidArgumentError(
+        f"{attribute} is not a collection of this library; give an attribute as in related_class(Customer.addresses)"
+    )
 
 
 # -- for the strategies ------------------------------------------------------------------------------

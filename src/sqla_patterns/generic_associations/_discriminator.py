@@ -177,9 +177,17 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
                 f"{parent.class_.__name__}.{self.name} needs a column {self.own_key!r} in {table.fullname!r}, and there "
                 "is one already; drop it, the strategy adds its own"
             )
+        place = f"{parent.class_.__name__}.{self.name}"
+        identity = self._identity or table.name
+        taken: dict[str, str] = getattr(child.class_, _LINK).identities
+        if (other := taken.setdefault(identity, place)) != place:
+            raise MappingError(
+                f"{place} and {other} would both store {identity!r} in {association.fullname!r}; give one of them another "
+                "with identity="
+            )
         table.append_column(Column(self.own_key, Integer, ForeignKey(association.c.id), unique=True))
 
-    def mapped(self, parent: Mapper[Any]) -> None:
+    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
         """Make both sides of the association."""
         cls = parent.class_
         child = mapped_target(self._target, "DiscriminatorAssociation", cls, self.name)
@@ -191,23 +199,16 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
         parent.add_property(self.link, relationship(link_class, foreign_keys=[own], cascade="all"))
         key = hidden_key("parent", cls, self.name)
         condition = foreign(child.columns[_KEY]) == remote(own)
-        hidden = relationship(
-            cls, primaryjoin=condition, uselist=False, back_populates=self.name, overlaps=ANY_OVERLAP
-        )
+        hidden = relationship(cls, primaryjoin=condition, uselist=False, back_populates=self.name, overlaps=ANY_OVERLAP)
         child.add_property(key, hidden)
         identity = self._identity or table.name
-        taken: dict[str, type[Any]] = link_class.identities
-        if (other := taken.setdefault(identity, cls)) is not cls or (identity, self.name) in _names(cls):
-            raise MappingError(
-                f"{cls.__name__}.{self.name} and {other.__name__} would both store {identity!r} in "
-                f"{mapper_of(link_class).local_table}; give one of them another with identity="
-            )
         route = AssociationRoute(
             child.class_, key, cls, self.name, owns=self.owns, identity=identity, own_key=self.own_key
         )
         setattr(cls, _PARENT_LINKS, (*vars(cls).get(_PARENT_LINKS, ()), (self, route)))
         self.connect(route)
         listen_once(Session, "before_flush", _before_flush)
+        return lambda: child.class_
 
     def associate(self, parent: Any, identity: str) -> None:
         """Give a parent its association row."""
@@ -243,10 +244,6 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
         return association
 
 
-def _names(cls: type[Any]) -> set[tuple[str, str]]:
-    return set()
-
-
 def _before_flush(session: Session, context: Any, instances: Any) -> None:
     """Give an association row to new parents, and to older ones that need it."""
     for parent in session.new:
@@ -263,5 +260,3 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
         for collection, each in getattr(type(parent), _PARENT_LINKS, ()):
             if each is route and getattr(parent, route.own_key) is None:
                 collection.associate(parent, route.identity)
-
-

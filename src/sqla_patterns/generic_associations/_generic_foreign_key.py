@@ -56,9 +56,7 @@ class GenericRoute(Route):
         key = self._columns(child)
         identity = state_of(parent).identity
         # An assignment that is not flushed yet wins, as it will in the flush.
-        return (
-            identity is None or key == identity or None in key or bool(state_of(child).attrs[self.key].history.added)
-        )
+        return identity is None or key == identity or None in key or bool(state_of(child).attrs[self.key].history.added)
 
     def applies(self, child: Any) -> bool:
         """Whether the child's columns refer to this class."""
@@ -242,9 +240,7 @@ class GenericForeignKey(AssociationParent[P]):
             mapper.columns[self.discriminator] == identity,
         )
         other = collection.name if collection is not None else None
-        hidden = relationship(
-            target, primaryjoin=condition, uselist=False, back_populates=other, overlaps=ANY_OVERLAP
-        )
+        hidden = relationship(target, primaryjoin=condition, uselist=False, back_populates=other, overlaps=ANY_OVERLAP)
         mapper.add_property(key, hidden)
         route = GenericRoute(
             child,
@@ -324,7 +320,9 @@ class GenericForeignKey(AssociationParent[P]):
         names = {cls.__name__: cls for cls in classes}
         declared = list(dict.fromkeys(self._declared(child, names)))
         if unknown := self.identities.keys() - names.keys():
-            raise MappingError(f"identities of {child.__name__}.{self.name} names {sorted(unknown)}, which are not mapped")
+            raise MappingError(
+                f"identities of {child.__name__}.{self.name} names {sorted(unknown)}, which are not mapped"
+            )
         named = [] if declared else [names[name] for name in self.identities]
         targets = [target for each in [*declared, *named] for target in self._expand(child, each, classes)]
         asking = [cls for cls in classes if self._collection(child, cls) is not None]
@@ -453,12 +451,13 @@ class GenericRelationship(AssociatedCollection[C]):
             cascade=self.shared_cascade,
         )
 
-    def mapped(self, parent: Mapper[Any]) -> None:
+    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
         """Make the class known to the foreign key, which may look for it first or not."""
         cls = parent.class_
         setattr(cls, _COLLECTIONS, (*vars(cls).get(_COLLECTIONS, ()), self))
         event.listen(cls, "before_mapper_configured", self._before_configured)
         listen_to_collection(cls, self.name, lambda: self._route(cls))
+        return self.target
 
     def _before_configured(self, mapper: Mapper[Any], cls: type[Any]) -> None:
         self._foreign_key(cls).ensure_routes(self.target())
@@ -499,5 +498,3 @@ def _python_type(column: Column[Any]) -> Any:
         return column.type.python_type
     except NotImplementedError:
         return None
-
-

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from sqlalchemy import ColumnElement, and_, false, not_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Load, class_mapper, joinedload, selectinload
-from typing_extensions import Self
 
 from ..exceptions import InvalidArgumentError
 from ._routes import Route, held_parent, recall_parent, routes_of
@@ -124,7 +123,12 @@ class ParentComparator(Generic[P]):
     def __eq__(self, other: P | None) -> ColumnElement[bool]:  # type: ignore[override]
         """Build the criterion that this is the parent; None asks for children that have none."""
         if other is None:
-            return and_(*(route.is_none(self._entity) for route in {each.none_criterion: each for each in self._routes()}.values()))
+            return and_(
+                *(
+                    route.is_none(self._entity)
+                    for route in {each.none_criterion: each for each in self._routes()}.values()
+                )
+            )
         return or_(*(route.equals(self._entity, other) for route in self._descriptor.routes_to(self._child, other)))
 
     def __ne__(self, other: P | None) -> ColumnElement[bool]:  # type: ignore[override]

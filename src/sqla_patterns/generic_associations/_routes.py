@@ -322,4 +322,3 @@ def name_of(obj: Any) -> str:
 def is_mapped(cls: Any) -> bool:
     """Whether it is a mapped class."""
     return isinstance(cls, type) and isinstance(inspect(cls, raiseerr=False), Mapper)
-

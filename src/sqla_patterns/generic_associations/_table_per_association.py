@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Unpack, overload
+from typing import Any, Unpack, cast, overload
 
 from sqlalchemy import ColumnElement, Table
 from sqlalchemy.orm import Mapper, RelationshipProperty, relationship
@@ -91,14 +91,13 @@ class TablePerAssociation(AssociatedCollection[C]):
         self._target = target
         self._ondelete = ondelete
         self._table_name = table_name
-        self._links: dict[type[Any], Table] = {}
 
     def declare(self, parent: type[Any]) -> RelationshipProperty[Any]:
         """Make the relationship of a class that is about to be mapped."""
         child = mapped_target(self._target, "TablePerAssociation", parent, self.name).class_
         return self.relationship(
             lambda: child,
-            secondary=lambda: self._links[parent],
+            secondary=lambda: self._link(parent),
             back_populates=hidden_key("parent", parent, self.name),
             cascade=self.shared_cascade,
         )
@@ -112,16 +111,21 @@ class TablePerAssociation(AssociatedCollection[C]):
         to_parent, parent_key = reference(own, own.name, self._ondelete, nullable=False, index=True)
         to_child, child_key = reference(child, prefix, self._ondelete, primary_key=True, autoincrement=False)
         columns = [*to_child, *to_parent]
-        self._links[parent.class_] = Table(name, own.metadata, *columns, child_key, parent_key, schema=own.schema)
+        link = Table(name, own.metadata, *columns, child_key, parent_key, schema=own.schema)
+        setattr(parent.class_, f"_{self.name}_link", link)
 
-    def mapped(self, parent: Mapper[Any]) -> None:
+    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
         """Make the child's side."""
         child = mapped_target(self._target, "TablePerAssociation", parent.class_, self.name)
         key = hidden_key("parent", parent.class_, self.name)
-        link = self._links[parent.class_]
+        link = self._link(parent.class_)
         # Without active_history, merge() would insert the link row of a parent that stays.
         hidden = relationship(
             parent.class_, secondary=link, uselist=False, back_populates=self.name, active_history=True
         )
         child.add_property(key, hidden)
         self.connect(LinkRoute(child.class_, key, parent.class_, self.name, owns=self.owns))
+        return lambda: child.class_
+
+    def _link(self, parent: type[Any]) -> Table:
+        return cast("Table", vars(parent)[f"_{self.name}_link"])

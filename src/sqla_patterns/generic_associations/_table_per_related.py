@@ -7,7 +7,7 @@ from types import new_class
 from typing import Any, Unpack, cast, overload
 
 from sqlalchemy import ColumnElement
-from sqlalchemy.orm import Mapper, MappedAsDataclass, RelationshipProperty, mapped_column, relationship
+from sqlalchemy.orm import MappedAsDataclass, Mapper, RelationshipProperty, mapped_column, relationship
 
 from ..exceptions import MappingError
 from ._collection import (
@@ -18,6 +18,7 @@ from ._collection import (
     T,
     TableOptions,
     reference,
+    related_class,
     table_name,
     table_of,
 )
@@ -99,7 +100,6 @@ class TablePerRelated(AssociatedCollection[C]):
         self._target = target
         self._ondelete = ondelete
         self._table_name = table_name
-        self._classes: dict[type[Any], type[Any]] = {}
 
     def declare(self, parent: type[Any]) -> RelationshipProperty[Any]:
         """Make the relationship of a class that is about to be mapped."""
@@ -109,12 +109,12 @@ class TablePerRelated(AssociatedCollection[C]):
                 "mapped itself or no class; take its columns into a mixin, or use TablePerAssociation"
             )
         return self.relationship(
-            lambda: self._classes[parent],
+            lambda: related_class(getattr(parent, self.name)),
             back_populates=hidden_key("parent", parent, self.name),
             cascade=self.cascade,
         )
 
-    def mapped(self, parent: Mapper[Any]) -> None:
+    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
         """Make and map the class of the children."""
         cls, own = parent.class_, table_of(parent)
         key = hidden_key("parent", cls, self.name)
@@ -145,8 +145,8 @@ class TablePerRelated(AssociatedCollection[C]):
         table_of(mapper).append_constraint(constraint)
         own_columns = [table_of(mapper).c[column.name] for column in columns]
         mapper.add_property(key, relationship(cls, foreign_keys=own_columns, back_populates=self.name))
-        self._classes[cls] = related
         self.connect(RelatedRoute(related, key, cls, self.name, owns=self.owns))
+        return lambda: related
 
     def _name(self, parent: type[Any]) -> str:
         plain = f"{parent.__name__}{self._target.__name__}"
@@ -159,5 +159,3 @@ def _base_of(cls: type[Any]) -> type[Any]:
         if "registry" in vars(base) and not is_mapped(base):
             return base
     raise MappingError(f"TablePerRelated on {cls.__name__} needs a declarative base to derive the related class from")
-
-
