@@ -64,7 +64,8 @@ class AssociatedCollection(_Descriptor[C]):
     name = ""
 
     def __init__(self, *, cascade: str, order_by: Any, collection_class: Any) -> None:
-        super().__init__(lambda cls: self._declare(cls))
+        # Not the method itself: SQLAlchemy would take its return annotation for a dataclass field of the parent.
+        super().__init__(lambda cls: self._declare(cls))  # noqa: PLW0108
         self.cascade = cascade
         tokens = {token.strip() for token in cascade.split(",")}
         self.owns = "delete-orphan" in tokens
@@ -174,7 +175,12 @@ def ensure_parent_attribute(child: type[Any]) -> None:
     if not hasattr(child, "parent"):
         attribute = AssociationParent[Any]()
         attribute.name = "parent"
-        child.parent = attribute  # type: ignore[attr-defined]
+        child.parent = attribute
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is a table, rather than a join or a query that a class is mapped to."""
+    return isinstance(value, Table)
 
 
 def table_of(mapper: Mapper[Any]) -> Table:
@@ -183,10 +189,10 @@ def table_of(mapper: Mapper[Any]) -> Table:
     Raises:
         MappingError: the class is mapped to something else than a table.
     """
-    table = mapper.local_table
-    if not isinstance(table, Table):
+    table: Any = mapper.local_table
+    if not is_table(table):
         raise MappingError(f"{mapper.class_.__name__} is not mapped to a table, so nothing can refer to it")
-    return table
+    return cast("Table", table)
 
 
 def reference(table: Table, prefix: str, ondelete: str | None, **options: Any) -> tuple[list[Column[Any]], Any]:

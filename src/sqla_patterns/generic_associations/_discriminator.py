@@ -22,7 +22,7 @@ from ._collection import (
     table_of,
 )
 from ._private import ANY_OVERLAP
-from ._routes import Route, hidden_key, mapper_of, state_of
+from ._routes import Route, class_of, hidden_key, mapper_of, state_of
 
 __all__ = ("DiscriminatorAssociation",)
 
@@ -120,7 +120,7 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
     ) -> None: ...
     @overload
     def __init__(
-        self: DiscriminatorAssociation[C],
+        self,
         target: type[T],
         *,
         collection_class: type[C] | Callable[[], C],
@@ -213,7 +213,7 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
     def associate(self, parent: Any, identity: str) -> None:
         """Give a parent its association row."""
         if getattr(parent, self.link) is None:
-            association = cast("Any", getattr(self._target, _LINK))()
+            association = getattr(self._target, _LINK)()
             association.discriminator = identity
             setattr(parent, self.link, association)
 
@@ -247,7 +247,7 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
 def _before_flush(session: Session, context: Any, instances: Any) -> None:
     """Give an association row to new parents, and to older ones that need it."""
     for parent in session.new:
-        for collection, route in getattr(type(parent), _PARENT_LINKS, ()):
+        for collection, route in getattr(class_of(parent), _PARENT_LINKS, ()):
             collection.associate(parent, route.identity)
     missing: list[tuple[Any, AssociationRoute]] = session.info.pop(_MISSING, [])
     for parent, route in missing:
@@ -257,6 +257,6 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
         mapper = mapper_of(route.parent)
         take_write_lock(session.connection(bind_arguments={"mapper": mapper}), table_of(mapper))
         session.refresh(parent, [route.own_key], with_for_update=True)
-        for collection, each in getattr(type(parent), _PARENT_LINKS, ()):
+        for collection, each in getattr(class_of(parent), _PARENT_LINKS, ()):
             if each is route and getattr(parent, route.own_key) is None:
                 collection.associate(parent, route.identity)

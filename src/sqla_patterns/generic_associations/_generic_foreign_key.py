@@ -19,6 +19,7 @@ from ._private import ANY_OVERLAP, narrow_selectinload
 from ._routes import (
     Route,
     add_route,
+    class_of,
     hidden_key,
     is_mapped,
     listen_to_child,
@@ -113,6 +114,7 @@ class GenericRoute(Route):
         super().release(child)
         if self.applies(child):
             self.cleared(child)
+            set_committed_value(child, self.key, None)
             remember_leaving(child, self, None)
 
     def inserted(self, child: Any) -> None:
@@ -183,9 +185,9 @@ class GenericForeignKey(AssociationParent[P]):
     def _read(self, child: Any) -> Any:
         parent = super()._read(child)
         identity = getattr(child, self.discriminator)
-        if parent is None and identity is not None and identity not in self._identities(type(child)):
-            self.ensure_routes(type(child))
-            known = self._identities(type(child))
+        if parent is None and identity is not None and identity not in self._identities(class_of(child)):
+            self.ensure_routes(class_of(child))
+            known = self._identities(class_of(child))
             if identity not in known:
                 raise StateError(
                     f"{name_of(child)} has {self.discriminator} = {identity!r}, which is no identity of a class that "
@@ -277,7 +279,7 @@ class GenericForeignKey(AssociationParent[P]):
         return top
 
     def _columns(self, child: type[Any]) -> list[Column[Any]]:
-        return [cast("Column[Any]", mapper_of(child).columns[key]) for key in self.keys]
+        return [mapper_of(child).columns[key] for key in self.keys]
 
     def _check(self, child: type[Any], target: type[Any]) -> None:
         place = f"{child.__name__}.{self.name}"
@@ -412,7 +414,7 @@ class GenericRelationship(AssociatedCollection[C]):
     ) -> None: ...
     @overload
     def __init__(
-        self: GenericRelationship[C],
+        self,
         target: Callable[[], type[T]],
         parent: str,
         *,
@@ -465,7 +467,7 @@ class GenericRelationship(AssociatedCollection[C]):
     def _foreign_key(self, parent: type[Any]) -> GenericForeignKey[Any]:
         target = self.target()
         found = getattr_static(target, self.parent_attribute)
-        if not is_mapped(target) or not isinstance(found, GenericForeignKey):
+        if not is_mapped(target) or not _is_generic(found):
             raise MappingError(
                 f"{parent.__name__}.{self.name} is a collection of {target!r} by {self.parent_attribute!r}, and that is no "
                 "mapped class with a GenericForeignKey of this name"
@@ -493,7 +495,11 @@ def getattr_static(cls: type[Any], name: str) -> Any:
     return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
 
 
-def _python_type(column: Column[Any]) -> Any:
+def _is_generic(value: Any) -> bool:
+    return isinstance(value, GenericForeignKey)
+
+
+def _python_type(column: ColumnElement[Any]) -> Any:
     try:
         return column.type.python_type
     except NotImplementedError:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, false, not_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Load, class_mapper, joinedload, selectinload
 
 from ..exceptions import InvalidArgumentError
-from ._routes import Route, held_parent, recall_parent, routes_of
+from ._routes import Route, class_of, held_parent, recall_parent, routes_of
 
 __all__ = ("AssociationParent", "ParentComparator")
 
@@ -55,13 +55,13 @@ class AssociationParent(Generic[P]):
         Raises:
             InvalidArgumentError: no strategy makes objects of that class a parent. Nothing is changed then.
         """
-        route = None if value is None else self._route_to(type(instance), value)
+        route = None if value is None else self._route_to(class_of(instance), value)
         recall_parent(instance, self.family)
         if route is not None:
             route.check(value)
             setattr(instance, route.key, value)
             return
-        for each in routes_of(type(instance), self.family):
+        for each in routes_of(class_of(instance), self.family):
             each.release(instance)
 
     def routes(self, child: type[Any]) -> list[Route]:
@@ -74,7 +74,7 @@ class AssociationParent(Generic[P]):
     def _read(self, child: Any) -> Any:
         if (parent := held_parent(child, self.family)) is not None:
             return parent
-        for route in self.routes(type(child)):
+        for route in self.routes(class_of(child)):
             if route.applies(child) and (parent := route.load(child)) is not None:
                 return parent
         return None

@@ -29,18 +29,18 @@ def narrow_selectinload(prop: RelationshipProperty[Any], discriminator: str, ide
     """Let ``selectinload()`` of `prop` ask only for what objects with this identity refer to; False if it cannot."""
     mutable: Any = prop
     try:
-        plain = type(mutable._get_strategy(_SELECTIN))
+        plain: Any = mutable._get_strategy(_SELECTIN).__class__
         _ = plain._init_for_omit_join_m2o, plain._load_for_path, mutable._strategies
     except AttributeError:
         return False
 
-    class NarrowSelectInLoader(plain):  # type: ignore[misc, valid-type]
+    class NarrowSelectInLoader(plain):  # type: ignore[misc]
         __slots__ = ()
 
         def _load_for_path(self, context: Any, path: Any, states: Any, *args: Any, **kwargs: Any) -> Any:
             # Not the attribute itself: reading one that is deferred or expired would emit a statement for each object.
             matching = [each for each in states if each[0].dict.get(discriminator) == identity]
-            return super()._load_for_path(context, path, matching, *args, **kwargs) if matching else None
+            return plain._load_for_path(self, context, path, matching, *args, **kwargs) if matching else None
 
     former = mutable.omit_join
     mutable.omit_join = True

@@ -81,12 +81,15 @@ class Route:
 
     def release(self, child: Any) -> None:
         """Take the child off the route; the child holds its parent already, if it has one."""
-        former = state_of(child).dict.get(self.key)
+        state = state_of(child)
+        former = state.dict.get(self.key)
         if former is None:
             return
-        if self.shares_columns and self.collection not in state_of(former).dict:
+        unloaded = self.collection not in state_of(former).dict
+        if self.shares_columns and unloaded and not state.attrs[self.key].history.added:
             # Nobody has the former parent's collection in memory, and the columns say all. SQLAlchemy need not note a removal, for
-            # which it would clear the columns in the flush, perhaps after the next parent has filled them.
+            # which it would clear the columns in the flush, perhaps after the next parent has filled them. (If the child was added
+            # since the last flush, SQLAlchemy has noted that, and the removal cancels it.)
             set_committed_value(child, self.key, None)
             self.cleared(child)
             remember_leaving(child, self, former)
@@ -158,7 +161,7 @@ def routes_of(child: type[Any], family: str) -> list[Route]:
 
 def held_parent(child: Any, family: str) -> Any:
     """The parent that the child holds in memory, or None."""
-    for route in routes_of(type(child), family):
+    for route in routes_of(class_of(child), family):
         if (parent := route.held(child)) is not None:
             return parent
     return None
@@ -170,7 +173,7 @@ def recall_parent(child: Any, family: str) -> None:
     SQLAlchemy would load each hidden relationship by itself as soon as it changes, and tell nobody that a child has changed hands.
     """
     state = state_of(child)
-    routes = [route for route in routes_of(type(child), family) if route.is_one_of_several]
+    routes = [route for route in routes_of(class_of(child), family) if route.is_one_of_several]
     session = object_session(child)
     if state.persistent and session is not None and held_parent(child, family) is None:
         with session.no_autoflush:
@@ -203,7 +206,7 @@ def listen_to_child(route: Route) -> None:
             return
         route.check(parent)
         recall_parent(child, route.family)
-        for other in routes_of(type(child), route.family):
+        for other in routes_of(class_of(child), route.family):
             if other is not route:
                 _take_over(child, other)
         route.assigned(child, parent)
@@ -274,10 +277,10 @@ def _take_over(child: Any, route: Route) -> None:
 def _forget(former: Any, route: Route, child: Any) -> None:
     """Let the flush not see that the former parent has lost the child; for it would clear, or delete, what is not its own."""
     if route.shares_columns and route.collection is not None and former is not None:
-        committed = state_of(former).committed_state.get(route.collection)
-        if isinstance(committed, list):
-            members = cast("list[Any]", committed)
-            members[:] = [member for member in members if member is not child]
+        committed: Any = state_of(former).committed_state.get(route.collection)
+        # SQLAlchemy keeps the former members in a list, whatever the collection is; or a symbol if they are not known.
+        if hasattr(committed, "append"):
+            committed[:] = [member for member in committed if member is not child]
 
 
 def remember_leaving(child: Any, route: Route, former: Any) -> None:
@@ -317,6 +320,12 @@ def name_of(obj: Any) -> str:
     """The object's type and identity, for an error message."""
     identity = state_of(obj).identity
     return f"{type(obj).__name__} {identity[0] if identity and len(identity) == 1 else identity or '(not flushed)'}"
+
+
+def class_of(obj: Any) -> type[Any]:
+    """The class of an object."""
+    cls: type[Any] = obj.__class__
+    return cls
 
 
 def is_mapped(cls: Any) -> bool:

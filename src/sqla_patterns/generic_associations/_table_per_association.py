@@ -69,7 +69,7 @@ class TablePerAssociation(AssociatedCollection[C]):
     ) -> None: ...
     @overload
     def __init__(
-        self: TablePerAssociation[C],
+        self,
         target: type[T],
         *,
         collection_class: type[C] | Callable[[], C],

@@ -34,7 +34,7 @@ class RelatedRoute(Route):
 
     def is_none(self, entity: Any) -> ColumnElement[bool]:
         """The criterion that the foreign key is NULL."""
-        return cast("ColumnElement[bool]", self.attribute(entity) == None)  # noqa: E711
+        return self.attribute(entity) == None  # noqa: E711
 
     def release(self, child: Any) -> None:
         """Take the child off the route."""
@@ -78,7 +78,7 @@ class TablePerRelated(AssociatedCollection[C]):
     ) -> None: ...
     @overload
     def __init__(
-        self: TablePerRelated[C],
+        self,
         target: type[T],
         *,
         collection_class: type[C] | Callable[[], C],
