@@ -112,6 +112,8 @@ def tell(strategy: str, Base: Any, *, key: str = "int", schema: str | None = Non
         __table_args__ = arguments
         id = primary_key(key)
         name: Mapped[str] = mapped_column(String(50), default="a customer")
+        type = mapped_column(String(20))
+        __mapper_args__ = {"polymorphic_on": "type", "polymorphic_identity": "customer"}
 
     class Supplier(HasAddresses, Base):
         __tablename__ = "supplier"

@@ -314,7 +314,7 @@ def test_the_parent_compares_before_mappers_are_configured(strategy: str, bases:
 
 
 def test_criteria_find_children_by_their_parent(story: Story, session: Session) -> None:
-    customer, supplier = make_two(session, story)
+    customer, _ = make_two(session, story)
     second = story.Customer()
     second.addresses.append(story.child(second, "Fir"))
     session.add(second)

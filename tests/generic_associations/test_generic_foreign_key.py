@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, String, Uuid, inspect, select, update
+from sqlalchemy import ForeignKey, Integer, String, Uuid, inspect, select, update
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.orm import Mapped, Session, configure_mappers, joinedload, mapped_column, selectinload
 
@@ -34,15 +34,6 @@ def make_many(session: Session, story: Story, count: int, distinct: int) -> None
     )
     session.commit()
     session.expunge_all()
-
-
-def make_defaults(Target: Any) -> Any:
-    return Target
-
-
-@pytest.fixture
-def columns_on_construction(generic: Story) -> Story:
-    return generic
 
 
 @pytest.mark.parametrize(("distinct", "selectin"), [(500, 3), (501, 5), (2, 3)])
@@ -350,7 +341,7 @@ def people(plain_bases: Any, engine: Any) -> Any:
 
     class Engineer(Person):
         __tablename__ = "engineer"
-        id = mapped_column(None, __import__("sqlalchemy").ForeignKey("person.id"), primary_key=True)
+        id = mapped_column(None, ForeignKey("person.id"), primary_key=True)
         __mapper_args__ = {"polymorphic_identity": "engineer"}
 
     class Manager(Person):
@@ -405,21 +396,18 @@ def test_a_subclass_of_the_child_has_the_parent_too(plain_bases: Any, engine: An
         parent = GenericForeignKey[A]("kind", "parent_id")
         __mapper_args__ = {"polymorphic_on": "type", "polymorphic_identity": "note"}
 
-    class Warning(Note):
+    class Alarm(Note):
         __mapper_args__ = {"polymorphic_identity": "warning"}
 
     Base.metadata.create_all(engine)
     a = A()
-    warning = Warning(parent=a)
+    warning = Alarm(parent=a)
     a.notes.append(Note())
     session.add(a)
     session.commit()
     assert warning.parent is a
-    assert {type(note) for note in a.notes} == {Note, Warning}
-    assert (
-        session.scalars(select(Warning).where(Warning.parent == a).options(Warning.parent.selectinload())).one()
-        is warning
-    )
+    assert {type(note) for note in a.notes} == {Note, Alarm}
+    assert session.scalars(select(Alarm).where(Alarm.parent == a).options(Alarm.parent.selectinload())).one() is warning
 
 
 # -- refusals ------------------------------------------------------------------------------------

@@ -71,7 +71,17 @@ class Route:
     # -- writing -------------------------------------------------------------------------------------
 
     def check(self, parent: Any) -> None:
-        """Refuse, before anything changes, a parent that the route cannot take."""
+        """Refuse, before anything changes, a parent that SQLAlchemy would refuse in the middle of the flush.
+
+        Raises:
+            InvalidArgumentError: it is of a subclass, and its hierarchy is not polymorphic.
+        """
+        if class_of(parent) is not self.parent and mapper_of(self.parent).polymorphic_on is None:
+            raise InvalidArgumentError(
+                f"{class_of(parent).__name__} cannot be loaded as {self.parent.__name__}, so it cannot be the "
+                f"parent of {self.child.__name__}: give {self.parent.__name__} a polymorphic_on, or give the collection to "
+                f"{class_of(parent).__name__}"
+            )
 
     def assigned(self, child: Any, parent: Any) -> None:
         """Bring the child's columns in step with its new parent, as far as they are known."""
