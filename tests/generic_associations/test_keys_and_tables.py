@@ -96,7 +96,7 @@ def test_tables_go_to_the_schema_of_their_classes(
             connection.execute("ATTACH ':memory:' AS other")
 
         engine.dispose()
-    schema = {"mariadb": engine.url.database}.get(engine.dialect.name, "other")
+    schema = engine.url.database if engine.dialect.name in ("mysql", "mariadb") else "other"
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:
             connection.execute(text("CREATE SCHEMA other"))

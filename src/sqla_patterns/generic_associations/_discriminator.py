@@ -50,6 +50,8 @@ class AssociationRoute(Route):
             return False
         with session.no_autoflush:
             association = session.get(getattr(self.child, _LINK), key)
+        # The session refers to it weakly, and the next route asks the same.
+        state_of(child).info[_LINK] = association
         return association is not None and association.discriminator == self.identity
 
     def assigned(self, child: Any, parent: Any) -> None:
@@ -235,7 +237,10 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
             Column("discriminator", String(255), nullable=False),
             schema=table.schema,
         )
-        link_class = type(f"{child.class_.__name__}Association", (), {"identities": {}})
+        link_name = f"{child.class_.__name__}Association"
+        # Pickle finds a class by its place: an attribute of the child's class.
+        place = {"__module__": child.class_.__module__, "__qualname__": f"{child.class_.__qualname__}.{_LINK}"}
+        link_class = type(link_name, (), {"identities": {}, **place})
         child.registry.map_imperatively(link_class, association)
         column = Column(_KEY, Integer, ForeignKey(association.c.id, ondelete=self._ondelete), index=True)
         table.append_column(column)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, event, inspect
 from sqlalchemy.orm import InstanceState, InstrumentedAttribute, Mapper, Session, object_session
 from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.collections import collection_adapter
 
 from .._declarative import listen_once
 from ..exceptions import InvalidArgumentError
@@ -20,6 +21,7 @@ from ..exceptions import InvalidArgumentError
 __all__ = ("Route", "add_route", "held_parent", "hidden_key", "name_of", "recall_parent", "routes_of", "state_of")
 
 _ROUTES = "_association_routes"
+_COLLECTIONS = "_association_collections"
 _LEFT = "sqla_patterns.generic_associations.left"
 
 
@@ -166,7 +168,12 @@ def add_route(route: Route) -> None:
 
 def routes_of(child: type[Any], family: str) -> list[Route]:
     """The routes of one family that a child class and its bases have."""
-    return [route for base in child.__mro__ for route in vars(base).get(_ROUTES, ()) if route.family == family]
+    return [route for route in _declared(child, _ROUTES) if route.family == family]
+
+
+def _declared(cls: type[Any], attribute: str) -> list[Any]:
+    """What a class and its bases keep in a private attribute, a tuple each."""
+    return [each for base in cls.__mro__ for each in vars(base).get(attribute, ())]
 
 
 def held_parent(child: Any, family: str) -> Any:
@@ -253,6 +260,7 @@ def listen_to_collection(parent: type[Any], collection: str, route: Callable[[],
         if key not in state_of(child).dict:
             set_committed_value(child, key, owner)
 
+    setattr(parent, _COLLECTIONS, (*vars(parent).get(_COLLECTIONS, ()), (collection, route)))
     attribute = getattr(parent, collection)
     event.listen(attribute, "bulk_replace", on_bulk_replace, propagate=True)
     event.listen(attribute, "append", on_append, propagate=True)
@@ -301,7 +309,7 @@ def remember_leaving(child: Any, route: Route, former: Any) -> None:
 
 
 def _before_flush(session: Session, context: Any, instances: Any) -> None:
-    """Delete the orphans: children that left a parent which owned them, and found no other."""
+    """Delete the orphans, children that left a parent which owned them and found no other; and load nothing to delete a child."""
     for child, route, former in cast("list[tuple[Any, Route, Any]]", session.info.pop(_LEFT, ())):
         if held_parent(child, route.family) is not None:
             _forget(former, route, child)
@@ -311,6 +319,24 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
                 session.expunge(child)
             else:
                 session.delete(child)
+    for parent in session.deleted:
+        for collection, route in _declared(class_of(parent), _COLLECTIONS):
+            if (members := state_of(parent).dict.get(collection)) is not None:
+                for child in collection_adapter(members):
+                    _hold(child, route(), parent)
+    for child in session.deleted:
+        for route in _declared(class_of(child), _ROUTES):
+            # SQLAlchemy would load the parent to learn in which order to delete. It knows that from the collection.
+            if route.shares_columns and route.key not in state_of(child).dict:
+                set_committed_value(child, route.key, None)
+
+
+def _hold(child: Any, route: Route, parent: Any) -> None:
+    """Tell a child of its parent, for which SQLAlchemy would otherwise ask the database once for each child."""
+    if route.is_one_of_several and held_parent(child, route.family) is None:
+        for each in routes_of(class_of(child), route.family):
+            if each.key not in state_of(child).dict:
+                set_committed_value(child, each.key, parent if each is route else None)
 
 
 # -- mappers and states, typed alike on SQLAlchemy 2.0 and 2.1 ---------------------------------------
