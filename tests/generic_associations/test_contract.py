@@ -458,7 +458,7 @@ def test_pickling_keeps_child_and_parent(story: Story, session: Session, monkeyp
     child = customer.addresses[0]
     assert child.parent is customer
     # Whatever the strategy keeps beside it is loaded as well.
-    assert all(getattr(customer, key) is not None for key in inspect(customer).mapper.relationships.keys())
+    assert all(getattr(customer, each.key) is not None for each in inspect(customer).mapper.relationships)
     copy = pickle.loads(pickle.dumps(child))
     assert copy.parent.id == customer.id
     assert streets(copy.parent) == ["Elm"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, Integer, String, Uuid, inspect, select, update
+from sqlalchemy import Engine, ForeignKey, Integer, String, Uuid, inspect, select, update
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.orm import Mapped, Session, configure_mappers, joinedload, mapped_column, selectinload
 
@@ -116,6 +116,34 @@ def test_columns_set_by_hand_lead_to_the_parent_that_they_mean(generic: Story, s
     assert child.parent is None
     session.commit()
     assert child.parent is None
+
+
+def test_a_parent_that_is_assigned_again_wins_over_columns_set_by_hand(generic: Story, session: Session) -> None:
+    first, second = generic.Customer(), generic.Customer()
+    child = generic.Target(street="x")
+    first.addresses.append(child)
+    session.add_all([first, second])
+    session.commit()
+    assert child.parent is first
+    child.parent_id = second.id
+    child.parent = first
+    assert child.parent_id == first.id
+    session.commit()
+    assert child.parent is first
+
+
+def test_merging_without_loading_keeps_the_parent(generic: Story, engine: Engine, session: Session) -> None:
+    customer = generic.Customer(addresses=[generic.Target(street="x")])
+    session.add(customer)
+    session.commit()
+    child = customer.addresses[0]
+    session.refresh(child)
+    assert child.parent is customer
+    assert customer.id
+    with Session(engine) as second:
+        merged = second.merge(child, load=False)
+        assert merged.parent.id == customer.id
+        assert not second.dirty
 
 
 def test_columns_set_by_hand_after_a_parent_was_missing_are_looked_up_anew(generic: Story, session: Session) -> None:

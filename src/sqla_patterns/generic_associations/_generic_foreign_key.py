@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Any, ForwardRef, Union, Unpack, cast, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, ForwardRef, Union, cast, get_args, get_origin
 
-from sqlalchemy import Column, ColumnElement, and_, event, or_
-from sqlalchemy.orm import Mapper, RelationshipProperty, foreign, object_session, relationship, remote
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy import Column, ColumnElement, and_, event
+from sqlalchemy.orm import Mapper, RelationshipProperty, foreign, relationship, remote
 
 from ..exceptions import MappingError, StateError
-from ._collection import DEFAULT_CASCADE, AssociatedCollection, C, CollectionOptions, OrderBy, T, table_of
+from ._collection import table_of
+from ._generic_route import GenericRoute
 from ._parent import AssociationParent, P
 from ._private import ANY_OVERLAP, narrow_selectinload
 from ._routes import (
@@ -23,120 +23,17 @@ from ._routes import (
     hidden_key,
     is_mapped,
     listen_to_child,
-    listen_to_collection,
     mapper_of,
     name_of,
-    remember_leaving,
     routes_of,
-    state_of,
 )
 
-__all__ = ("GenericForeignKey", "GenericRelationship")
+if TYPE_CHECKING:
+    from ._generic_relationship import GenericRelationship
 
-_COLLECTIONS = "_generic_collections"
+__all__ = ("GenericForeignKey",)
 
-
-class GenericRoute(Route):
-    """A route by the value of a discriminator column and a key."""
-
-    shares_columns = True
-
-    def __init__(self, *args: Any, discriminator: str, keys: tuple[str, ...], identity: str, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.discriminator = discriminator
-        self.keys = keys
-        self.identity = identity
-
-    def _columns(self, child: Any) -> tuple[Any, ...]:
-        return tuple(getattr(child, key) for key in self.keys)
-
-    def agrees(self, child: Any, parent: Any) -> bool:
-        """Whether the parent in memory is still the one that the columns mean; they may have been set by hand."""
-        if getattr(child, self.discriminator) != self.identity:
-            return False
-        key = self._columns(child)
-        identity = state_of(parent).identity
-        # An assignment that is not flushed yet wins, as it will in the flush.
-        return identity is None or key == identity or None in key or bool(state_of(child).attrs[self.key].history.added)
-
-    def applies(self, child: Any) -> bool:
-        """Whether the child's columns refer to this class."""
-        return getattr(child, self.discriminator) == self.identity and None not in self._columns(child)
-
-    def recall(self, child: Any) -> Any:
-        """The parent, if it is in the session; if it is not, it has no collection in memory that could go out of step."""
-        session = object_session(child)
-        if session is None or not self.applies(child):
-            return None
-        identity = mapper_of(self.parent).identity_key_from_primary_key(self._columns(child))
-        parent = session.identity_map.get(identity)
-        if parent is None or not isinstance(parent, self.parent):
-            return None
-        set_committed_value(child, self.key, parent)
-        return parent
-
-    def load(self, child: Any) -> Any:
-        """The parent, from the session or else from the database."""
-        if (parent := self.recall(child)) is not None:
-            return parent
-        state = state_of(child)
-        held = state.dict.get(self.key)
-        if held is not None and not self.agrees(child, held):
-            # What was loaded before the columns were set by hand.
-            self._drop(child)
-        return getattr(child, self.key)
-
-    def _drop(self, child: Any) -> None:
-        state = state_of(child)
-        if not state.attrs[self.key].history.has_changes():
-            state.dict.pop(self.key, None)
-
-    def forget_absence(self, child: Any) -> None:
-        """The columns are being set: that nothing was found by the former values says nothing about the new ones."""
-        if state_of(child).dict.get(self.key, self) is None:
-            self._drop(child)
-
-    def assigned(self, child: Any, parent: Any) -> None:
-        """Set the discriminator, and the key if the parent has one; if not, the flush copies it once the parent has its row."""
-        key = state_of(parent).identity or (None,) * len(self.keys)
-        setattr(child, self.discriminator, self.identity)
-        for name, value in zip(self.keys, key, strict=True):
-            setattr(child, name, value)
-
-    def cleared(self, child: Any) -> None:
-        """Refer to nothing."""
-        if getattr(child, self.discriminator) == self.identity:
-            for name in (self.discriminator, *self.keys):
-                setattr(child, name, None)
-
-    def release(self, child: Any) -> None:
-        """Take the child off the route, also where its parent is not in memory: the columns are enough."""
-        super().release(child)
-        if self.applies(child):
-            self.cleared(child)
-            set_committed_value(child, self.key, None)
-            remember_leaving(child, self, None)
-
-    def inserted(self, child: Any) -> None:
-        """A row that refers to this class by hand has a parent that is not in memory."""
-        if getattr(child, self.discriminator) is None:
-            super().inserted(child)
-
-    @property
-    def none_criterion(self) -> object:
-        """What routes with the same criterion for none have in common."""
-        return self.discriminator
-
-    def is_none(self, entity: Any) -> ColumnElement[bool]:
-        """The criterion that the columns refer to nothing."""
-        columns = (self.discriminator, *self.keys)
-        return or_(*(getattr(entity, name).is_(None) for name in columns))
-
-    def is_set(self, entity: Any, type_: type[Any]) -> ColumnElement[bool]:
-        """The criterion that the columns refer to `type_`."""
-        if issubclass(self.parent, type_):
-            return cast("ColumnElement[bool]", getattr(entity, self.discriminator) == self.identity)
-        return super().is_set(entity, type_)
+COLLECTIONS = "_generic_collections"
 
 
 class GenericForeignKey(AssociationParent[P]):
@@ -308,7 +205,7 @@ class GenericForeignKey(AssociationParent[P]):
         return self.identities.get(target.__name__) or own or table_of(mapper_of(target)).name
 
     def _collection(self, child: type[Any], target: type[Any]) -> GenericRelationship[Any] | None:
-        found: tuple[GenericRelationship[Any], ...] = vars(target).get(_COLLECTIONS, ())
+        found: tuple[GenericRelationship[Any], ...] = vars(target).get(COLLECTIONS, ())
         for collection in found:
             if collection.parent_attribute == self.name and issubclass(collection.target(), child):
                 return collection
@@ -377,126 +274,9 @@ class GenericForeignKey(AssociationParent[P]):
             yield argument
 
 
-class GenericRelationship(AssociatedCollection[C]):
-    """The collection of children that refer to a parent by a `GenericForeignKey`.
-
-    ``addresses = GenericRelationship(lambda: Address, "parent")``, in a mixin or in the class.
-
-    The arguments:
-
-    - ``target``: a function that returns the class of the children, or that class.
-    - ``parent``: the name of the `GenericForeignKey` on it.
-    - ``identity``: what the discriminator holds for this class; by default the name of its table. In a mixin, set
-      ``identities`` on the `GenericForeignKey` instead.
-    - ``order_by``, ``collection_class``, ``cascade``: as for `TablePerAssociation`.
-    """
-
-    @overload
-    def __init__(
-        self: GenericRelationship[list[T]],
-        target: Callable[[], type[T]],
-        parent: str,
-        *,
-        order_by: OrderBy[T] = ...,
-        identity: str | None = ...,
-        **options: Unpack[CollectionOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: GenericRelationship[set[T]],
-        target: Callable[[], type[T]],
-        parent: str,
-        *,
-        collection_class: type[set[Any]],
-        order_by: OrderBy[T] = ...,
-        identity: str | None = ...,
-        **options: Unpack[CollectionOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        target: Callable[[], type[T]],
-        parent: str,
-        *,
-        collection_class: type[C] | Callable[[], C],
-        order_by: OrderBy[T] = ...,
-        identity: str | None = ...,
-        **options: Unpack[CollectionOptions],
-    ) -> None: ...
-    def __init__(
-        self,
-        target: Callable[[], type[Any]],
-        parent: str,
-        *,
-        collection_class: Any = list,
-        order_by: Any = None,
-        identity: str | None = None,
-        cascade: str = DEFAULT_CASCADE,
-    ) -> None:
-        """Say what is in the collection."""
-        super().__init__(cascade=cascade, order_by=order_by, collection_class=collection_class)
-        self._given = target
-        self.parent_attribute = parent
-        self.identity = identity
-
-    def target(self) -> type[Any]:
-        """The class of the children."""
-        return self._given if isinstance(self._given, type) else self._given()
-
-    def declare(self, parent: type[Any]) -> RelationshipProperty[Any]:
-        """Make the relationship of a class that is about to be mapped."""
-        return self.relationship(
-            self.target,
-            primaryjoin=lambda: self._condition(parent),
-            back_populates=hidden_key(self.parent_attribute, parent),
-            overlaps=ANY_OVERLAP,
-            cascade=self.shared_cascade,
-        )
-
-    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
-        """Make the class known to the foreign key, which may look for it first or not."""
-        cls = parent.class_
-        setattr(cls, _COLLECTIONS, (*vars(cls).get(_COLLECTIONS, ()), self))
-        event.listen(cls, "before_mapper_configured", self._before_configured)
-        listen_to_collection(cls, self.name, lambda: self._route(cls))
-        return self.target
-
-    def _before_configured(self, mapper: Mapper[Any], cls: type[Any]) -> None:
-        self._foreign_key(cls).ensure_routes(self.target())
-
-    def _foreign_key(self, parent: type[Any]) -> GenericForeignKey[Any]:
-        target = self.target()
-        found = getattr_static(target, self.parent_attribute)
-        if not is_mapped(target) or not _is_generic(found):
-            raise MappingError(
-                f"{parent.__name__}.{self.name} is a collection of {target!r} by {self.parent_attribute!r}, and that is no "
-                "mapped class with a GenericForeignKey of this name"
-            )
-        return cast("GenericForeignKey[Any]", found)
-
-    def _route(self, parent: type[Any]) -> GenericRoute:
-        for route in routes_of(self.target(), self.parent_attribute):
-            if route.parent is parent:
-                return cast("GenericRoute", route)
-        raise MappingError(f"{self.parent_attribute!r} of {self.target().__name__} cannot refer to {parent.__name__}")
-
-    def _condition(self, parent: type[Any]) -> ColumnElement[bool]:
-        route = self._route(parent)
-        columns = mapper_of(route.child).columns
-        pairs = zip(mapper_of(parent).primary_key, (columns[key] for key in route.keys), strict=True)
-        return and_(
-            *(ours == remote(foreign(theirs)) for ours, theirs in pairs),
-            remote(columns[route.discriminator]) == route.identity,
-        )
-
-
 def getattr_static(cls: type[Any], name: str) -> Any:
     """The attribute as it stands in the class, without asking a descriptor for its value."""
     return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
-
-
-def _is_generic(value: Any) -> bool:
-    return isinstance(value, GenericForeignKey)
 
 
 def _python_type(column: ColumnElement[Any]) -> Any:

@@ -219,13 +219,13 @@ def listen_to_child(route: Route) -> None:
                 route.cleared(child)
                 remember_leaving(child, route, old)
             return
-        if parent is old:
-            return
-        route.check(parent)
-        recall_parent(child, route.family)
-        for other in routes_of(class_of(child), route.family):
-            if other is not route:
-                _take_over(child, other)
+        if parent is not old:
+            route.check(parent)
+            recall_parent(child, route.family)
+            for other in routes_of(class_of(child), route.family):
+                if other is not route:
+                    _take_over(child, other)
+        # Also if the child has this parent already: its columns may have been set by hand since.
         route.assigned(child, parent)
 
     event.listen(getattr(route.child, route.key), "set", on_set, propagate=True)
