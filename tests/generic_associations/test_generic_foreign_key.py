@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, ForeignKey, Integer, String, Uuid, inspect, select, update
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
-from sqlalchemy.orm import Mapped, Session, configure_mappers, joinedload, mapped_column, selectinload
+from sqlalchemy.orm import Mapped, Session, configure_mappers, joinedload, load_only, mapped_column, selectinload
 
 from sqla_patterns.exceptions import InvalidArgumentError, MappingError, StateError
 from sqla_patterns.generic_associations import GenericForeignKey, GenericRelationship
@@ -52,6 +52,20 @@ def test_a_thousand_mixed_parents_load_in_few_statements_and_only_what_is_refere
         assert len(parents) == 2 * distinct
         loaded = [obj for obj in session.identity_map.values() if not isinstance(obj, Target)]
         assert set(loaded) == parents
+
+
+def test_parents_are_loaded_eagerly_also_without_the_discriminator(
+    generic: Story, session: Session, statements: Callable[..., Any]
+) -> None:
+    make_many(session, generic, 40, 5)
+    Target = generic.Target
+    query = select(Target).options(load_only(Target.street), Target.parent.selectinload())
+    with statements() as log:
+        children = session.scalars(query).all()
+    assert len(log) == 3
+    keys = [route for route in inspect(children[0]).dict if route.startswith("_parent")]
+    assert len(keys) == 2
+    assert len({getattr(child, key) for child in children for key in keys} - {None}) == 10
 
 
 def test_one_type_alone_can_be_loaded(generic: Story, session: Session, statements: Callable[..., Any]) -> None:

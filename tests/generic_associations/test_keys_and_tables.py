@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, Integer, MetaData, String, event, inspect, select, text
+from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, String, event, inspect, select, text
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.orm import MappedAsDataclass, Session, attribute_keyed_dict, configure_mappers, mapped_column
+from sqlalchemy.orm import MappedAsDataclass, Session, attribute_keyed_dict, configure_mappers, mapped_column, registry
 
 from sqla_patterns.exceptions import InvalidArgumentError, MappingError
 from sqla_patterns.generic_associations import (
@@ -334,6 +334,44 @@ def test_a_plain_mixin_on_a_dataclass_base_is_refused(bases: Any) -> None:
             map_it()
     else:
         map_it()
+
+
+def test_classes_without_a_base_are_mapped_as_well_but_for_related_ones() -> None:
+    mapping = registry()
+
+    @mapping.mapped
+    class Address:
+        __tablename__ = "address"
+        id = Column(Integer, primary_key=True)
+
+    @mapping.mapped
+    class Note:
+        __tablename__ = "note"
+        id = Column(Integer, primary_key=True)
+        kind = Column(String(10))
+        parent_id = Column(Integer)
+        parent = GenericForeignKey["Customer"]("kind", "parent_id")
+
+    with pytest.raises(MappingError, match="needs a declarative base"):
+
+        @mapping.mapped
+        class Person:
+            __tablename__ = "person"
+            id = Column(Integer, primary_key=True)
+            addresses = TablePerRelated(object)
+
+    @mapping.mapped
+    class Customer:
+        __tablename__ = "customer"
+        id = Column(Integer, primary_key=True)
+        addresses = TablePerAssociation(Address)
+        notes = GenericRelationship(lambda: Note, "parent")
+
+    customer: Any = Customer()
+    customer.addresses.append(Address())
+    customer.notes.append(Note())
+    assert customer.addresses[0].parent is customer.notes[0].parent is customer
+    mapping.dispose()
 
 
 def test_a_table_that_exists_is_refused(plain_bases: Any) -> None:

@@ -15,7 +15,7 @@ from ..exceptions import MappingError, StateError
 from ._collection import table_of
 from ._generic_route import GenericRoute
 from ._parent import AssociationParent, P
-from ._private import ANY_OVERLAP, narrow_selectinload
+from ._private import ANY_OVERLAP, mapped_classes, narrow_selectinload
 from ._routes import (
     Route,
     add_route,
@@ -214,8 +214,7 @@ class GenericForeignKey(AssociationParent[P]):
     # -- targets -------------------------------------------------------------------------------------
 
     def _targets(self, child: type[Any]) -> list[type[Any]]:
-        mappers = sorted(mapper_of(child).registry.mappers, key=lambda mapper: mapper.class_.__name__)
-        classes = [mapper.class_ for mapper in mappers]
+        classes = mapped_classes(mapper_of(child).registry)
         names = {cls.__name__: cls for cls in classes}
         declared = list(dict.fromkeys(self._declared(child, names)))
         if unknown := self.identities.keys() - names.keys():

@@ -108,6 +108,11 @@ class TablePerRelated(AssociatedCollection[C]):
                 f"TablePerRelated {parent.__name__}.{self.name} makes a class from a mixin, and {self._target!r} is "
                 "mapped itself or no class; take its columns into a mixin, or use TablePerAssociation"
             )
+        if issubclass(_base_of(parent), MappedAsDataclass) and not issubclass(self._target, MappedAsDataclass):
+            raise MappingError(
+                f"{parent.__name__} is on a dataclass base, so the target of {parent.__name__}.{self.name} must be a dataclass "
+                f"too: class {self._target.__name__}(MappedAsDataclass)"
+            )
         return self.relationship(
             lambda: related_class(getattr(parent, self.name)),
             back_populates=hidden_key("parent", parent, self.name),
@@ -119,11 +124,6 @@ class TablePerRelated(AssociatedCollection[C]):
         cls, own = parent.class_, table_of(parent)
         key = hidden_key("parent", cls, self.name)
         base = _base_of(cls)
-        if issubclass(base, MappedAsDataclass) and not issubclass(self._target, MappedAsDataclass):
-            raise MappingError(
-                f"{cls.__name__} is on a dataclass base, so the target of {cls.__name__}.{self.name} must be a dataclass "
-                f"too: class {self._target.__name__}(MappedAsDataclass)"
-            )
         columns, constraint = reference(own, own.name, self._ondelete)
         namespace: dict[str, Any] = {
             "__module__": cls.__module__,
