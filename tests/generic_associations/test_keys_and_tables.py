@@ -382,6 +382,26 @@ def test_a_table_that_exists_is_refused(plain_bases: Any) -> None:
             tell(strategy, plain_bases(), table_name="{nonsense}")
 
 
+@pytest.mark.filterwarnings("ignore:This declarative base already contains a class")
+@pytest.mark.parametrize("strategy", [TablePerAssociation, DiscriminatorAssociation])
+def test_two_parents_of_one_name_are_refused(plain_bases: Any, strategy: Any) -> None:
+    Base = plain_bases()
+
+    class Address(Base):
+        __tablename__ = "address"
+        id = mapped_column(Integer, primary_key=True)
+
+    def map_customer(table: str) -> None:
+        class Customer(Base):
+            __tablename__ = table
+            id = mapped_column(Integer, primary_key=True)
+            addresses = strategy(Address)
+
+    map_customer("customer")
+    with pytest.raises(MappingError, match="two parent classes of one name"):
+        map_customer("other_customer")
+
+
 def test_two_parents_of_one_identity_are_refused(plain_bases: Any) -> None:
     with pytest.raises(MappingError, match=r"Supplier\.addresses and Customer.addresses would both store 'x'"):
         tell("discriminator", plain_bases(), identity="x")

@@ -22,7 +22,7 @@ from ._collection import (
     table_of,
 )
 from ._private import ANY_OVERLAP
-from ._routes import Route, class_of, hidden_key, mapper_of, state_of
+from ._routes import Route, check_hidden_key, class_of, hidden_key, mapper_of, state_of
 
 __all__ = ("DiscriminatorAssociation",)
 
@@ -200,6 +200,7 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
             parent.add_property(self.own_key, own)
         parent.add_property(self.link, relationship(link_class, foreign_keys=[own], cascade="all"))
         key = hidden_key("parent", cls, self.name)
+        check_hidden_key(child.class_, key, cls)
         condition = foreign(child.columns[_KEY]) == remote(own)
         hidden = relationship(cls, primaryjoin=condition, uselist=False, back_populates=self.name, overlaps=ANY_OVERLAP)
         child.add_property(key, hidden)
@@ -223,7 +224,7 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
         if (existing := vars(child.class_).get(_LINK)) is not None:
             return cast("Table", mapper_of(existing).local_table)
         table = table_of(child)
-        name = self._table_name.format(table=table.name)
+        name = self._table_name.replace("{table}", table.name)
         full = name if table.schema is None else f"{table.schema}.{name}"
         if full in table.metadata.tables or _KEY in child.columns:
             raise MappingError(

@@ -19,6 +19,7 @@ from ._private import ANY_OVERLAP, mapped_classes, narrow_selectinload
 from ._routes import (
     Route,
     add_route,
+    check_hidden_key,
     class_of,
     hidden_key,
     is_mapped,
@@ -131,6 +132,7 @@ class GenericForeignKey(AssociationParent[P]):
 
     def _add(self, child: type[Any], target: type[Any], identity: str) -> None:
         key = hidden_key(self.name, target)
+        check_hidden_key(child, key, target)
         mapper = mapper_of(child)
         collection = self._collection(child, target)
         pairs = zip(mapper_of(target).primary_key, self._columns(child), strict=True)

@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.collections import collection_adapter
 
 from .._declarative import listen_once
-from ..exceptions import InvalidArgumentError
+from ..exceptions import InvalidArgumentError, MappingError
 
 __all__ = ("Route", "add_route", "held_parent", "hidden_key", "name_of", "recall_parent", "routes_of", "state_of")
 
@@ -205,6 +205,19 @@ def recall_parent(child: Any, family: str) -> None:
 def hidden_key(name: str, parent: type[Any], attribute: str | None = None) -> str:
     """The name of the hidden relationship to `parent`."""
     return f"_{name}_{parent.__name__}" + (f"_{attribute}" if attribute else "")
+
+
+def check_hidden_key(child: type[Any], key: str, parent: type[Any]) -> None:
+    """Refuse a second parent class of the same name.
+
+    Raises:
+        MappingError: the child has an attribute of that name.
+    """
+    if hasattr(child, key):
+        raise MappingError(
+            f"{child.__name__} has an attribute {key!r} already, so {parent.__qualname__} of {parent.__module__} cannot be its "
+            "parent: two parent classes of one name are one too many; rename one of them"
+        )
 
 
 # -- listeners ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ._collection import (
     table_name,
     table_of,
 )
-from ._routes import Route, equals_by_key, hidden_key
+from ._routes import Route, check_hidden_key, equals_by_key, hidden_key
 
 __all__ = ("TablePerAssociation",)
 
@@ -118,6 +118,7 @@ class TablePerAssociation(AssociatedCollection[C]):
         """Make the child's side."""
         child = mapped_target(self._target, "TablePerAssociation", parent.class_, self.name)
         key = hidden_key("parent", parent.class_, self.name)
+        check_hidden_key(child.class_, key, parent.class_)
         link = self._link(parent.class_)
         # Without active_history, merge() would insert the link row of a parent that stays.
         hidden = relationship(
