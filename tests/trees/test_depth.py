@@ -75,6 +75,16 @@ def test_it_is_read_whole(tree: Tree, session: Session, chain: Any) -> None:
     assert rebuild_tree(session, tree.cls) == 0
 
 
+def test_a_new_connection_sees_all_of_it(tree: Tree, session: Session, chain: Any) -> None:
+    """A predicate in a statement of the user's is not cut off on a connection that has done nothing else."""
+    session.commit()
+    engine = session.get_bind()
+    engine.dispose() if engine.dialect.name != "sqlite" else None  # type: ignore[union-attr]
+    with Session(engine) as other:
+        count = select(func.count()).select_from(tree.cls).where(tree.cls.descendant_of(tree.pk(chain[0])))
+        assert other.scalar(count) == DEPTH - 1
+
+
 def test_it_is_changed_anywhere(tree: Tree, session: Session, chain: Any) -> None:
     """Moves deep down work, and a circle of 5,000 nodes is seen."""
     chain[-1].parent = chain[0]

@@ -20,8 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 
+from .._locks import allow_deep_recursion
 from ._apply import apply_links
 from ._checks import check_keys, lock_and_check, lock_lists
 from ._config import TreeConfig
@@ -79,7 +81,13 @@ def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None
         forget_touched(session)
 
 
+def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    # A predicate may stand in any statement of the user's, and MariaDB cuts off what goes too deep without an error.
+    allow_deep_recursion(connection)
+
+
 SESSION_LISTENERS: dict[str, Callable[..., None]] = {
+    "after_begin": _after_begin,
     "before_flush": _before_flush,
     "after_commit": _after_commit,
     "after_soft_rollback": _after_soft_rollback,
