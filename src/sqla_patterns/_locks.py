@@ -44,7 +44,8 @@ def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
     snapshot of the transaction's first statement, so whoever relies on a read has to write a row that every writer writes.
 
     `purpose` tells several such structures of one table apart. On MariaDB and MySQL the row with the lowest key stands for
-    the structure: in an empty table two first writers may meet, and the database then refuses one with a deadlock error.
+    the structure. That queues writers up as a rule and no more: in an empty table, or where somebody inserts a lower key, two may
+    pass at a time. Their locking reads (`locking_read`) meet then, and the database refuses one with a deadlock error.
     """
     if connection.dialect.name == "postgresql":
         name = f"sqla_patterns:{table.fullname}:{purpose}".encode()
