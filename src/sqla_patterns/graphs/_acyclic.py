@@ -184,16 +184,18 @@ def _walk(connection: Connection, config: EdgeConfig, tails: set[Any], heads: se
 
 
 def _pairs(connection: Connection, statement: Any) -> list[_Pair]:
-    return [(lower, higher) for lower, higher in connection.execute(statement)]
+    rows: Iterable[Any] = connection.execute(statement)
+    return [(row[0], row[1]) for row in rows]
 
 
 def _cycle_error(
     session: Session, config: EdgeConfig, closing: Link, links: Sequence[Link], tokens: Sequence[Any]
 ) -> CycleError:
     nodes = {end.token: end.node for link in links for end in (link.lower, link.higher) if end.node is not None}
-    missing = {token[1] for token in tokens if token not in nodes}
-    for keys in chunks(missing):
-        for node in session.scalars(select(config.node).where(config.node_key.in_(keys))):
+    # Expired ones are loaded again as well: to read them later would flush first, and raise this error once more.
+    absent = [token for token in tokens if token not in nodes or inspect(nodes[token]).expired_attributes]
+    for keys in chunks({key for kind, key in absent if kind == "key"}):
+        for node in session.scalars(select(config.node).where(config.node_key.in_(keys))).unique():
             nodes["key", config.key_of(node)] = node
     way = " -> ".join(f"new {config.node_name}" if kind == "new" else repr(key) for kind, key in tokens)
     if len(tokens) == 2:

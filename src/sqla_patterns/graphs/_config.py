@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast, get_args, get_origin
 
-from sqlalchemy import Column, ColumnElement, ForeignKey, FromClause, Index, Select, Table, inspect, select
-from sqlalchemy.orm import Mapper
+from sqlalchemy import Column, ColumnElement, ForeignKey, FromClause, Index, Table, inspect, select
+from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.types import NullType
 
 from .._declarative import attribute_key, sole_primary_key
@@ -68,6 +68,10 @@ class EdgeConfig:
     def node_key(self) -> Any:
         return getattr(self.node, self.pk_attr)
 
+    def in_session(self, session: Session, key: Any) -> Any:
+        """The persistent node of `key` in `session`; None if it is not loaded."""
+        return session.identity_map.get(self.node_mapper.identity_key_from_primary_key((key,)))
+
     def key_of(self, node: Any) -> Any:
         """The key of `node` as far as it is known without SQL; None for a new one whose key the database will make."""
         state = inspect(node)
@@ -83,21 +87,25 @@ class Edges:
     config: EdgeConfig
     entity: type[Any]
 
-    def select(self, *columns: Any) -> Select[Any]:
+    @property
+    def mapper(self) -> Mapper[Any]:
+        return cast("Mapper[Any]", inspect(self.entity))
+
+    def select(self, *columns: Any) -> Any:
         """Select the keys of both ends, and `columns`.
 
         From the tables, not the entity: criteria that a session adds to entities cannot hide a part of a path.
         """
         lower, higher = self.config.lower.label("lower_key"), self.config.higher.label("higher_key")
-        statement = select(lower, higher, *columns)
+        statement: Any = select(lower, higher, *columns)
         if columns:
-            statement = statement.select_from(cast("FromClause", inspect(self.entity).selectable))
+            statement = statement.select_from(self.mapper.selectable)
         return statement if self.criterion is None else statement.where(self.criterion)
 
     @cached_property
     def criterion(self) -> ColumnElement[bool] | None:
         """What tells the rows of a subclass from the others of the table."""
-        mapper = cast("Mapper[Any]", inspect(self.entity))
+        mapper = self.mapper
         discriminator = self.config.mapper.polymorphic_on
         if mapper is self.config.mapper or discriminator is None:
             return None
@@ -105,7 +113,7 @@ class Edges:
 
     def pairs(self) -> FromClause:
         """A new alias of the edges, with the columns ``lower_key`` and ``higher_key``."""
-        return self.select().subquery()
+        return cast("FromClause", self.select().subquery())
 
 
 # -- mapping -------------------------------------------------------------------------------------
@@ -162,7 +170,7 @@ def complete_table(mapper: Mapper[Any], node: type[Any]) -> None:
 
 
 def _node_pk(node: type[Any]) -> Column[Any]:
-    table = _table(inspect(node).local_table)
+    table = _table(cast("Mapper[Any]", inspect(node)).local_table)
     if table is None:
         raise MappingError(f"GraphNode on {node.__name__!r} needs a table of its own")
     return sole_primary_key(table, node, "GraphNode")
@@ -173,7 +181,8 @@ def register(mapper: Mapper[Any], node: type[Any]) -> EdgeConfig:
     cls = mapper.class_
     lower, higher = mapper.columns["lower_id"], mapper.columns["higher_id"]
     table, node_pk = _table(lower.table), _node_pk(node)
-    if table is None or set(mapper.primary_key) != {lower, higher}:
+    node_table = _table(node_pk.table)
+    if table is None or node_table is None or set(mapper.primary_key) != {lower, higher}:
         key = ", ".join(repr(column.name) for column in mapper.primary_key)
         raise MappingError(
             f"the primary key of edge class {cls.__name__!r} must be ('lower_id', 'higher_id'), and it is ({key}): there is at "
@@ -182,7 +191,7 @@ def register(mapper: Mapper[Any], node: type[Any]) -> EdgeConfig:
     for column in (lower, higher):
         if not any(key.column is node_pk for key in column.foreign_keys):
             raise MappingError(f"{cls.__name__}.{column.name} needs a foreign key to {node_pk}")
-    config = EdgeConfig(cls, mapper, table, lower, higher, node, _only_table(node_pk), node_pk, options_of(cls))
+    config = EdgeConfig(cls, mapper, table, lower, higher, node, node_table, node_pk, options_of(cls))
     for name in (config.options.lower_edges, config.options.higher_edges):
         if config.node_mapper.has_property(name):
             raise MappingError(
@@ -196,10 +205,6 @@ def register(mapper: Mapper[Any], node: type[Any]) -> EdgeConfig:
 
 def _table(selectable: Any) -> Table | None:
     return cast("Any", selectable) if isinstance(selectable, Table) else None
-
-
-def _only_table(column: Column[Any]) -> Table:
-    return cast("Table", column.table)
 
 
 # -- lookup --------------------------------------------------------------------------------------
@@ -228,12 +233,16 @@ def edges_of(entity: Any, edge: Any = None) -> Edges:
     if edge is not None:
         config = config_of(edge) if isinstance(edge, type) else None
         if config is None or config not in configs:
-            raise InvalidArgumentError(f"edge={edge!r} joins no {_name(node)} nodes; its edge classes are: {names or 'none'}")
+            raise InvalidArgumentError(
+                f"edge={edge!r} joins no {_name(node)} nodes; its edge classes are: {names or 'none'}"
+            )
         return Edges(config, edge)
     if len(configs) == 1:
         return Edges(configs[0], configs[0].cls)
     if configs:
-        raise InvalidArgumentError(f"{_name(node)} has several edge classes ({names}): say which, with edge={configs[0].name}")
+        raise InvalidArgumentError(
+            f"{_name(node)} has several edge classes ({names}): say which, with edge={configs[0].name}"
+        )
     raise InvalidArgumentError(
         f"{_name(node)} is no node of a graph: expected a mapped class with GraphNode among its bases, and a mapped "
         f"GraphEdge[{_name(node)}]"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from importlib import import_module
+from typing import Any, Protocol, TypeVar, cast, overload
 
 from sqlalchemy import inspect
 
@@ -104,13 +105,12 @@ def to_networkx(
 
 
 def _digraph() -> type[DiGraphLike]:
-    if TYPE_CHECKING:
-        return DiGraphLike
+    # By name, because networkx has no types of its own, and checkers refuse an import of what is not installed.
     try:
-        from networkx import DiGraph
+        module: Any = import_module("networkx")
     except ImportError as error:
         raise ImportError("to_networkx() needs networkx: pip install networkx") from error
-    return DiGraph
+    return cast("type[DiGraphLike]", module.DiGraph)
 
 
 def _between(edges: Edges, members: list[Any]) -> Iterator[tuple[Any, Any, Any]]:

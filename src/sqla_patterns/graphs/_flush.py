@@ -81,7 +81,7 @@ def _delete_edges_of_nodes(session: Session, config: EdgeConfig, work: _Work) ->
     gone = {id(edge) for edge in work.deleted}
     for keys in chunks([config.key_of(node) for node in work.deleted_nodes], 5_000):
         touching = or_(config.lower.in_(keys), config.higher.in_(keys))
-        for edge in session.scalars(select(config.cls).where(touching)):
+        for edge in session.scalars(select(config.cls).where(touching)).unique():
             if id(edge) not in gone:
                 session.delete(edge)
                 gone.add(id(edge))
@@ -91,9 +91,7 @@ def _delete_edges_of_nodes(session: Session, config: EdgeConfig, work: _Work) ->
 
 def _is_orphan(edge: Any) -> bool:
     state = inspect(edge)
-    return any(
-        changed(state, f"{side}_node") and state.dict.get(f"{side}_node", edge) is None for side in _SIDES
-    )
+    return any(changed(state, f"{side}_node") and state.dict.get(f"{side}_node", edge) is None for side in _SIDES)
 
 
 # -- keys that were assigned ---------------------------------------------------------------------
@@ -117,7 +115,7 @@ def _follow_keys(session: Session, config: EdgeConfig, work: _Work) -> None:
     # A persistent edge that moves to a node out of sight has to leave the collection of the old one.
     moved = {key for edge, _, key in assigned if key not in nodes and inspect(edge).persistent}
     for keys in chunks(moved):
-        for node in session.scalars(select(config.node).where(config.node_key.in_(keys))):
+        for node in session.scalars(select(config.node).where(config.node_key.in_(keys))).unique():
             nodes[config.key_of(node)] = node
     for edge, side, key in assigned:
         if key in nodes:
@@ -137,7 +135,7 @@ def _known_nodes(session: Session, config: EdgeConfig, keys: set[Any]) -> dict[A
     """The nodes of `keys` that are in the session, new ones too."""
     nodes: dict[Any, Any] = {}
     for key in keys:
-        node = session.identity_map.get(config.node_mapper.identity_key_from_primary_key([key]))
+        node = config.in_session(session, key)
         if node is not None:
             nodes[key] = node
     if len(nodes) < len(keys):

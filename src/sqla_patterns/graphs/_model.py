@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from sqlalchemy import Column, ColumnElement, inspect
 from sqlalchemy.orm import Mapper, Session, foreign, relationship, remote
 from sqlalchemy.types import NullType
-from typing_extensions import Self
 
 from .._declarative import listen_once, mixin_attr, on_mapped, sole_primary_key
 from ..exceptions import MappingError
@@ -42,7 +41,7 @@ class GraphNode:
         def _sqla_graph_node(cls):
             # Adds nothing: SQLAlchemy evaluates it while it maps a class, which is when a key of two columns is to be refused.
             on_mapped(cls, table=_check_node)
-            return None
+            return
 
     @overload
     def add_neighbor(self, *nodes: GraphNode, edge: type[E], **attributes: Any) -> list[E]: ...
@@ -203,9 +202,8 @@ def _check_node(mapper: Mapper[Any]) -> None:
 
 
 def _node_class(cls: type[Any]) -> type[Any]:
-    node = node_argument(cls, GraphEdge)
-    mapped = isinstance(node, type) and issubclass(node, GraphNode) and inspect(node, raiseerr=False) is not None
-    if not mapped:
+    node: Any = node_argument(cls, GraphEdge)
+    if not isinstance(node, type) or not issubclass(node, GraphNode) or inspect(node, raiseerr=False) is None:
         given = "nothing" if node is None else repr(node)
         raise MappingError(
             f"edge class {cls.__name__!r} says {given} about the nodes that it joins; name a class that is mapped with GraphNode, "
@@ -233,7 +231,10 @@ def _config(cls: type[Any]) -> EdgeConfig:
 def _prepare(mapper: Mapper[Any], node: type[Any]) -> None:
     """Register a mapped edge class and give its node class the two collections."""
     config = register(mapper, node)
-    ends = ((config.options.lower_edges, config.lower, config.higher), (config.options.higher_edges, config.higher, config.lower))
+    ends = (
+        (config.options.lower_edges, config.lower, config.higher),
+        (config.options.higher_edges, config.higher, config.lower),
+    )
     for name, here, there in ends:
         config.node_mapper.add_property(
             name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import inspect, select
@@ -102,7 +101,7 @@ def detach(config: EdgeConfig, edge: Any) -> None:
     for name, id_name, collection in ends:
         node = here.dict.get(name)
         if node is None and here.session is not None and here.dict.get(id_name) is not None:
-            node = here.session.identity_map.get(config.node_mapper.identity_key_from_primary_key([here.dict[id_name]]))
+            node = config.in_session(here.session, here.dict[id_name])
         if node is None:
             continue
         loaded: list[Any] = inspect(node).dict.get(collection, [])
@@ -147,12 +146,12 @@ def _load_ends(config: EdgeConfig, session: Any, members: list[Any], there: str)
     known: dict[Any, Any] = {}
     for item in missing:
         key = getattr(item, id_name)
-        node = session.identity_map.get(config.node_mapper.identity_key_from_primary_key([key]))
+        node = config.in_session(session, key)
         if node is not None:
             known[key] = node
     wanted = {getattr(item, id_name) for item in missing} - known.keys()
     for keys in chunks(wanted):
-        for node in session.scalars(select(config.node).where(config.node_key.in_(keys))):
+        for node in session.scalars(select(config.node).where(config.node_key.in_(keys))).unique():
             known[config.key_of(node)] = node
     for item in missing:
         node = known.get(getattr(item, id_name))
@@ -202,5 +201,5 @@ def _stored(config: EdgeConfig, node: Any, nodes: Sequence[Any]) -> list[Any]:
     with session.no_autoflush:
         for some in chunks(keys):
             statement = select(config.cls).where(config.lower == config.key_of(node), config.higher.in_(some))
-            stored += session.scalars(statement)
+            stored += session.scalars(statement).unique()
     return stored

@@ -22,7 +22,9 @@ def check_within(within: int | None) -> None:
         raise InvalidArgumentError(f"within counts edges and cannot be {within}; use None for any number")
 
 
-def reach(edges: Edges, keys: list[Any], *, up: bool, inclusive: bool, within: int | None = None, nesting: bool = True) -> CTE:
+def reach(
+    edges: Edges, keys: list[Any], *, up: bool, inclusive: bool, within: int | None = None, nesting: bool = True
+) -> CTE:
     """``(key)`` of what can be reached from `keys`, going up or down; with `within` also ``hop``.
 
     UNION on the key alone ends on cycles. A hop would tell the rounds apart, so there is one only where it also bounds them.
@@ -57,9 +59,7 @@ def _closure(edges: Edges, within: int | None) -> CTE:
     return found.union(further.join(found, pairs.c.lower_key == found.c.key).where(found.c.hop < within))
 
 
-def reachable_from(
-    entity: Any, node: object, edge: Any, *, within: int | None, inclusive: bool
-) -> ColumnElement[bool]:
+def reachable_from(entity: Any, node: object, edge: Any, *, within: int | None, inclusive: bool) -> ColumnElement[bool]:
     return _reaches(entity, node, edge, within=within, inclusive=inclusive, up=True)
 
 

@@ -10,7 +10,7 @@ from graphlib import TopologicalSorter
 from itertools import islice
 from typing import Any, cast
 
-from sqlalchemy import Connection, FromClause, SQLColumnExpression, Table, inspect, select, union_all
+from sqlalchemy import Column, Connection, SQLColumnExpression, select, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 
@@ -77,9 +77,7 @@ def all_paths(
     return [[nodes[key] for key in way if key in nodes] for way in found]
 
 
-def topological_order(
-    session: Session, entity: type[N], *, edge: type[GraphEdge[Any]] | None = None
-) -> Sequence[N]:
+def topological_order(session: Session, entity: type[N], *, edge: type[GraphEdge[Any]] | None = None) -> Sequence[N]:
     """Return all nodes in an order in which each comes before those that its edges lead to.
 
     Where edges point at what something needs, `reversed()` gives the order in which to do things. Equal graphs give equal orders.
@@ -211,16 +209,21 @@ def _owner(weight: Any) -> Any:
 
 def _checked(edges: Edges, weight: Any) -> Any:
     """`weight`, if it needs no other table than the edges have; another one would multiply the rows."""
-    expression = cast("Any", inspect(weight)).expression if hasattr(weight, "class_") else weight
-    have = set(_tables(cast("FromClause", inspect(edges.entity).selectable)))
-    need = {element.table for element in visitors.iterate(expression) if getattr(element, "table", None) is not None}
-    if not {table for table in need if isinstance(table, Table)} <= have:
-        raise InvalidArgumentError(f"weight={weight!r} is no column of {edges.entity.__name__}; give a column of that class")
+    tables: Any = edges.mapper.tables
+    raw: dict[Any, Any] = {column: column for table in tables for column in table.c}
+
+    def unmapped(element: Any, **_: object) -> Any:
+        return raw.get(element) if isinstance(element, Column) else None
+
+    # Columns instead of attributes, which would bring the criteria of a session along.
+    attribute: Any = getattr(weight, "expression", weight)
+    expression: Any = cast("Any", visitors).replacement_traverse(attribute, {}, unmapped)
+    foreign: list[Any] = [each for each in visitors.iterate(expression) if isinstance(each, Column) and each not in raw]
+    if foreign:
+        raise InvalidArgumentError(
+            f"weight: {foreign[0]} is no column of {edges.entity.__name__}; give a column of the edge class"
+        )
     return expression.label("weight")
-
-
-def _tables(selectable: Any) -> Iterable[Any]:
-    return (element for element in visitors.iterate(selectable) if isinstance(element, Table))
 
 
 def _check_weights(config: EdgeConfig, weights: dict[tuple[Any, Any], Any]) -> None:
