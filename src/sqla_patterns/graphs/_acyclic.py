@@ -184,8 +184,8 @@ def _walk(connection: Connection, config: EdgeConfig, tails: set[Any], heads: se
 
 
 def _pairs(connection: Connection, statement: Any) -> list[_Pair]:
-    rows: Iterable[Any] = connection.execute(statement)
-    return [(row[0], row[1]) for row in rows]
+    result: Any = connection.execute(statement)
+    return [(lower, higher) for lower, higher in result]
 
 
 def _cycle_error(

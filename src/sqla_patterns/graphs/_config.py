@@ -154,7 +154,13 @@ def complete_table(mapper: Mapper[Any], node: type[Any]) -> None:
     table = _table(mapper.local_table)
     if table is None:
         raise MappingError(f"GraphEdge on {cls.__name__!r} needs a table, and the class maps {mapper.local_table!r}")
-    node_pk = _node_pk(node)
+    node_pk, node_mapper, options = _node_pk(node), cast("Mapper[Any]", inspect(node)), options_of(cls)
+    for name in (options.lower_edges, options.higher_edges):
+        if node_mapper.has_property(name):
+            raise MappingError(
+                f"{node.__name__!r} has an attribute {name!r} already, so {cls.__name__!r} needs names of its own for its "
+                "collections there: __graph__ = GraphOptions(lower_edges=..., higher_edges=...)"
+            )
     columns = [table.c.get(name) for name in ("lower_id", "higher_id")]
     for column in columns:
         if column is None:
@@ -192,12 +198,6 @@ def register(mapper: Mapper[Any], node: type[Any]) -> EdgeConfig:
         if not any(key.column is node_pk for key in column.foreign_keys):
             raise MappingError(f"{cls.__name__}.{column.name} needs a foreign key to {node_pk}")
     config = EdgeConfig(cls, mapper, table, lower, higher, node, node_table, node_pk, options_of(cls))
-    for name in (config.options.lower_edges, config.options.higher_edges):
-        if config.node_mapper.has_property(name):
-            raise MappingError(
-                f"{node.__name__!r} has an attribute {name!r} already, so {cls.__name__!r} needs names of its own for its "
-                "collections there: __graph__ = GraphOptions(lower_edges=..., higher_edges=...)"
-            )
     setattr(cls, _EDGE, config)
     setattr(node, _OF_NODE, (*node.__dict__.get(_OF_NODE, ()), config))
     return config

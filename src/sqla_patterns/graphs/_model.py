@@ -204,7 +204,7 @@ def _check_node(mapper: Mapper[Any]) -> None:
 def _node_class(cls: type[Any]) -> type[Any]:
     node: Any = node_argument(cls, GraphEdge)
     if not isinstance(node, type) or not issubclass(node, GraphNode) or inspect(node, raiseerr=False) is None:
-        given = "nothing" if node is None else repr(node)
+        given = "nothing" if node is None else f"{node!r}"
         raise MappingError(
             f"edge class {cls.__name__!r} says {given} about the nodes that it joins; name a class that is mapped with GraphNode, "
             f"before the edge class: class {cls.__name__}(GraphEdge[Node], Base)"

@@ -85,9 +85,12 @@ def remove_neighbors(node: Any, nodes: Sequence[Any], edge: Any) -> int:
         state = inspect(item)
         if session is not None and state.persistent:
             session.delete(item)
-        elif session is not None and state.pending:
+            detach(edges.config, item)
+            continue
+        if session is not None and state.pending:
             session.expunge(item)
-        detach(edges.config, item)
+        # So that it also leaves collections that are not loaded, where it waits to be appended.
+        item.lower_node = item.higher_node = None
     return len(found)
 
 
