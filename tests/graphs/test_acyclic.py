@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_an_edge_that_closes_a_cycle_is_refused_before_the_first_write(
     dag: World, session: Session, spelling: str, statements: Any
 ) -> None:
     nodes = dag.plant(session, "abcdx", "ab bc cx")
-    a, b, c = (nodes[name] for name in "abc")
+    a, _b, c = (nodes[name] for name in "abc")
     nodes["d"].name = "changed"
     with session.no_autoflush:
         SPELLINGS[spelling](dag, session, c, a)
@@ -233,7 +234,7 @@ def test_a_key_and_a_node_that_differ_are_refused(dag: World, session: Session) 
 @pytest.mark.parametrize("key", KEYS)
 def test_cycles_are_refused_with_keys_of_every_shape(make_world: Make, session: Session, key: str) -> None:
     world = make_world(key=key, acyclic=True)
-    a, b, c = world.plant(session, "abc", "ab bc").values()
+    a, _b, c = world.plant(session, "abc", "ab bc").values()
     c.add_neighbor(a)
     with pytest.raises(CycleError) as caught:
         session.commit()
@@ -278,7 +279,7 @@ def test_the_check_costs_three_statements_however_many_edges(dag: World, session
     for node in nodes:
         session.refresh(node)
     with session.no_autoflush:
-        for lower, higher in zip(nodes[2:], nodes[3:], strict=False):
+        for lower, higher in itertools.pairwise(nodes):
             lower.add_neighbor(higher)
     with statements() as log:
         session.flush()
@@ -290,7 +291,7 @@ def test_the_check_costs_three_statements_however_many_edges(dag: World, session
 
 def test_the_check_of_new_nodes_costs_nothing(dag: World, session: Session, statements: Any) -> None:
     nodes = [dag.node(str(number), number) for number in range(50)]
-    for lower, higher in zip(nodes, nodes[1:], strict=False):
+    for lower, higher in itertools.pairwise(nodes):
         lower.add_neighbor(higher)
     session.add_all(nodes)
     with statements() as log:

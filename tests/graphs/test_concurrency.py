@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from sqla_patterns.graphs import CycleError, find_cycles
@@ -32,7 +32,7 @@ LAYOUTS = {
     "square": ("abcd", "bc da", "ab", "cd"),
     "long": ("abcdefghijkl", "bc cd de ef gh hi ij jk kl la xb cy", "fg", "ab"),
     "empty": ("abc", "", "ab bc", "ca"),
-    "fan": ("abcdef", "ba ca da be", "ab ef", "eb"),
+    "fan": ("abcdef", "ca da be", "ab ef", "ea"),
 }
 layouts = pytest.mark.parametrize("layout", ["pair", "square", "long", "empty"])
 
@@ -61,8 +61,10 @@ class Place:
 
     def add(self, session: Session, keys: dict[str, Any], edges: str) -> None:
         for pair in edges.split():
-            lower, higher = (session.get_one(self.world.Node, keys[name]) for name in pair)
-            lower.add_neighbor(higher)
+            # No flush before the last edge: writers wait for each other in between.
+            with session.no_autoflush:
+                lower, higher = (session.get_one(self.world.Node, keys[name]) for name in pair)
+                lower.add_neighbor(higher)
 
     def add_keys(self, session: Session, keys: dict[str, Any], edges: str) -> None:
         """As `add`, without a look at the nodes: the flush is the first to read."""
@@ -119,11 +121,7 @@ def is_refused(error: Outcome) -> bool:
     )
 
 
-_WAITING = {
-    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    "mysql": "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p"
-    " ON p.id = t.trx_mysql_thread_id WHERE p.db = database() AND t.trx_state = 'LOCK WAIT'",
-}
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def one_after_the_other(
@@ -174,11 +172,14 @@ def one_after_the_other(
 
 
 def _await_block(engine: Engine, done: Event) -> None:
+    if engine.dialect.name != "postgresql":
+        # What InnoDB tells of its locks is cached for as long as somebody keeps asking.
+        done.wait(0.3)
+        return
     deadline = time.monotonic() + PATIENCE
-    waiting = text(_WAITING[engine.dialect.name])
     while not done.is_set():
         with engine.connect() as connection:
-            if connection.scalar(waiting):
+            if connection.scalar(text(_WAITING)):
                 return
         assert time.monotonic() < deadline, "the second writer neither waits nor ends"
         done.wait(0.02)
@@ -192,13 +193,12 @@ def test_two_halves_of_a_cycle_one_after_the_other_never_both_commit(
     place: Place, isolation: str, other: str, layout: str
 ) -> None:
     letters, edges, one, two = LAYOUTS[layout]
-    keys = place.plant(letters, edges)
     for add in (place.add, place.add_keys):
         keys = place.plant(letters, edges)
         outcomes = one_after_the_other(
             place,
-            (isolation, lambda session, add=add: add(session, keys, one)),
-            (other, lambda session, add=add: add(session, keys, two)),
+            (isolation, lambda session, add=add, keys=keys: add(session, keys, one)),
+            (other, lambda session, add=add, keys=keys: add(session, keys, two)),
         )
         # A deadlock ends either; a stale snapshot ends the second.
         assert sum(error is None for error in outcomes) == 1, outcomes
@@ -210,7 +210,7 @@ def test_two_halves_of_a_cycle_one_after_the_other_never_both_commit(
 @levels
 def test_two_halves_of_a_cycle_at_the_same_time_never_both_commit(place: Place, isolation: str) -> None:
     for attempt in range(12):
-        letters, edges, one, two = list(LAYOUTS.values())[attempt % 4]
+        letters, edges, one, two = list(LAYOUTS.values())[attempt % 5]
         keys = place.plant(letters, edges)
         ready = Barrier(2)
 
@@ -289,7 +289,8 @@ def test_many_writers_of_random_edges_leave_no_cycle(place: Place, isolation: st
                     session.commit()
                     added[number] += 1
                 except (CycleError, DBAPIError) as error:
-                    if not is_refused(error):
+                    # Two writers may also pick the same edge.
+                    if not (is_refused(error) or isinstance(error, IntegrityError)):
                         raise
 
     outcomes = together(*(lambda number=number: write(number) for number in range(5)))

@@ -14,7 +14,6 @@ from sqla_patterns.graphs import GraphEdge, GraphNode, GraphOptions, shortest_pa
 from tests._support import assert_empty_diff
 from tests.graphs._world import KEYS, World
 
-# ruff: noqa: N806
 T = TypeVar("T", bound=GraphNode)
 Make = Callable[..., World]
 

@@ -214,7 +214,7 @@ def test_a_flush_without_edges_costs_nothing(world: World, session: Session, sta
 
 
 def test_removing_a_neighbour_deletes_the_edge_and_shows_at_once(world: World, session: Session) -> None:
-    a, b, c = world.plant(session, "abc", "ab ac").values()
+    a, b, _c = world.plant(session, "abc", "ab ac").values()
     assert names(a.higher_neighbors()) == "bc"
     assert names(b.lower_neighbors()) == "a"
     assert a.remove_neighbor(b) == 1
@@ -257,7 +257,7 @@ def test_a_pending_edge_can_be_removed_again(world: World, session: Session) -> 
 
 
 def test_a_deleted_edge_leaves_the_collections_of_both_nodes(world: World, session: Session) -> None:
-    a, b, c = world.plant(session, "abc", "ab ac").values()
+    a, b, _c = world.plant(session, "abc", "ab ac").values()
     assert names(a.higher_neighbors()) == "bc"
     assert names(b.lower_neighbors()) == "a"
     session.delete(a.lower_edges[0])
@@ -267,7 +267,7 @@ def test_a_deleted_edge_leaves_the_collections_of_both_nodes(world: World, sessi
 
 
 def test_an_edge_taken_out_of_a_collection_is_deleted(world: World, session: Session) -> None:
-    a, b, c = world.plant(session, "abc", "ab ac").values()
+    a, b, _c = world.plant(session, "abc", "ab ac").values()
     assert names(b.lower_neighbors()) == "a"
     a.lower_edges.remove(a.lower_edges[0])
     session.flush()

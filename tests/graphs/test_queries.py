@@ -144,7 +144,7 @@ def test_shortest_path_has_the_fewest_edges_or_the_least_weight(
     world: World, session: Session, statements: Any
 ) -> None:
     nodes = world.plant(session, "abcdefx", "ad9 ab1 bc2 cd3 de1 fa1 dx0")
-    a, d, e, f, x = (nodes[name] for name in "adefx")
+    a, _d, e, f, x = (nodes[name] for name in "adefx")
     for node in nodes.values():
         session.refresh(node)
     with statements() as log:
@@ -172,12 +172,12 @@ def test_weights_below_zero_and_null_are_refused(world: World, session: Session)
     a, b, c = nodes.values()
     a.add_neighbor(b, weight=-1)
     with pytest.raises(
-        InvalidArgumentError, match="Edge from .* to .* weighs -1; a path needs weights of zero or more"
+        InvalidArgumentError, match=r"Edge from .* to .* weighs -1; a path needs weights of zero or more"
     ):
         shortest_path(session, a, c, weight=world.Edge.weight)
     with pytest.raises(InvalidArgumentError, match="weighs None"):
         shortest_path(session, a, c, weight=func.nullif(func.abs(world.Edge.weight), 1))
-    with pytest.raises(PatternError, match="is no column of Edge|joins no Node"):
+    with pytest.raises(PatternError, match=r"is no column of Edge|joins no Node"):
         shortest_path(session, a, c, weight=world.Node.id)
     assert names(shortest_path(session, a, c, weight=func.abs(world.Edge.weight)) or ()) == "abc"
 
