@@ -33,7 +33,7 @@ from ._algorithms import components, shortest_walk
 from ._config import EdgeConfig, Edges
 from ._errors import CycleError
 from ._neighbors import chunks
-from ._predicates import reach
+from ._predicates import between, reach
 
 __all__ = ("Link", "check_acyclic")
 
@@ -155,10 +155,7 @@ def _search(connection: Connection, config: EdgeConfig, tails: set[Any], heads: 
     reached = connection.scalars(select(down.c.key).where(down.c.key.in_(tails))).all()
     if not reached:
         return ()
-    start = reach(edges, list(heads), up=True, inclusive=True)
-    end = reach(edges, list(reached), up=False, inclusive=True)
-    between = edges.select().where(config.lower.in_(select(start.c.key)), config.higher.in_(select(end.c.key)))
-    return _pairs(connection, between)
+    return _pairs(connection, edges.select().where(between(edges, list(heads), list(reached))))
 
 
 def _walk(connection: Connection, config: EdgeConfig, tails: set[Any], heads: set[Any]) -> Sequence[_Pair]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sqlalchemy import CTE, ColumnElement, Integer, exists, false, inspect, literal, or_, select, tuple_
+from sqlalchemy import CTE, ColumnElement, Integer, and_, exists, false, func, inspect, literal, or_, select, tuple_
 from sqlalchemy.orm.util import AliasedClass
 
 from ..exceptions import InvalidArgumentError
 from ._config import EdgeConfig, Edges, edges_of, keys_of
 
-__all__ = ("check_within", "is_sink", "is_source", "reach", "reachable_from", "reaching")
+__all__ = ("between", "check_within", "is_sink", "is_source", "reach", "reachable_from", "reaching")
 
 
 def check_within(within: int | None) -> None:
@@ -42,6 +42,16 @@ def reach(
         return found.union(select(there).join(found, here == found.c.key))
     found = first.add_columns(literal(0 if inclusive else 1, Integer).label("hop")).cte(recursive=True, nesting=nesting)
     return found.union(select(there, found.c.hop + 1).join(found, here == found.c.key).where(found.c.hop < within))
+
+
+def between(edges: Edges, starts: list[Any], ends: list[Any]) -> ColumnElement[bool]:
+    """Match the edges on any way from one of `starts` to one of `ends`."""
+    config = edges.config
+    up = reach(edges, starts, up=True, inclusive=True)
+    down = reach(edges, ends, up=False, inclusive=True)
+    # Not the bare column: SQLite would look each pair of the two sets up in the primary key, which is a product of them.
+    higher = func.coalesce(config.higher, config.higher)
+    return and_(config.lower.in_(select(up.c.key)), higher.in_(select(down.c.key)))
 
 
 def _closure(edges: Edges, within: int | None) -> CTE:

@@ -21,7 +21,7 @@ from ._config import EdgeConfig, Edges, edges_of, key_of
 from ._errors import CycleError
 from ._model import GraphEdge, N
 from ._neighbors import chunks
-from ._predicates import reach
+from ._predicates import between
 from ._sa import autoflush
 
 __all__ = ("all_paths", "connected_component", "find_cycles", "shortest_path", "topological_order")
@@ -180,10 +180,8 @@ class _Ways:
         self.after: dict[Any, list[Any]] = {}
         self.weights: dict[tuple[Any, Any], Any] = {}
         if self.start != self.end:
-            up = reach(edges, [self.start], up=True, inclusive=True)
-            down = reach(edges, [self.end], up=False, inclusive=True)
             statement = edges.select(*(() if weight is None else (_checked(edges, weight),)))
-            statement = statement.where(config.lower.in_(select(up.c.key)), config.higher.in_(select(down.c.key)))
+            statement = statement.where(between(edges, [self.start], [self.end]))
             rows = _pairs(session, edges, statement.order_by(config.lower, config.higher))
             self.after = _adjacency(rows)
             if weight is not None:
