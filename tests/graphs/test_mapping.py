@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, ForeignKey, Index, MetaData, String, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, registry
 
+from sqla_patterns import graphs
 from sqla_patterns.exceptions import MappingError
 from sqla_patterns.graphs import GraphEdge, GraphNode, GraphOptions, shortest_path
 from tests._support import assert_empty_diff
@@ -115,6 +117,11 @@ def test_classes_mapped_by_a_registry_work(engine: Engine, session: Session) -> 
     session.add(a)
     session.commit()
     assert b.lower_neighbors() == [a]
+    session.add(Edge(b, a))
+    with pytest.raises(TypeError, match="'colour' is an invalid keyword argument for Edge"):
+        Edge(a, b, colour="red")
+    session.commit()
+    assert a.lower_neighbors() == [b]
     mapped.dispose()
 
 
@@ -212,6 +219,15 @@ def test_subclasses_of_nodes_and_edges_share_the_graph(
     session.commit()
     assert {type(edge) for edge in session.scalars(select(Link))} == {Link, Ferry}
     assert len(session.scalars(select(Link)).all()) == 2
+
+
+# -- the example ---------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_module_runs() -> None:
+    example = doctest.DocTestParser().get_doctest(graphs.__doc__ or "", {}, "graphs", None, 0)
+    assert len(example.examples) > 5
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 # -- what is refused -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 
 from sqlalchemy import Column, ColumnElement, ForeignKey, FromClause, Index, Table, inspect, select
 from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.types import NullType
 
 from .._declarative import attribute_key, sole_primary_key
@@ -74,7 +75,7 @@ class EdgeConfig:
 
     def key_of(self, node: Any) -> Any:
         """The key of `node` as far as it is known without SQL; None for a new one whose key the database will make."""
-        state = inspect(node)
+        state = instance_state(node)
         if state.identity is not None:
             return state.identity[0]
         return state.dict.get(self.pk_attr)

@@ -40,7 +40,8 @@ class _Work:
 
 
 def before_flush(session: Session, flush_context: object, instances: object) -> None:
-    for config, work in _collect(session).items():
+    # In one order for all transactions, since they may take a lock for each class.
+    for config, work in sorted(_collect(session).items(), key=lambda item: item[0].table.fullname):
         _delete_edges_of_nodes(session, config, work)
         for edge in list(work.dirty):
             if _is_orphan(edge):

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import inspect, literal, or_, select
+from sqlalchemy import literal, or_, select
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from ..exceptions import InvalidArgumentError
 from ._config import EdgeConfig, Edges, edges_of, keys_of
@@ -82,7 +82,7 @@ def _link(config: EdgeConfig, nodes: dict[Any, Any], inside: dict[Any, Any], fou
     lower: dict[Any, list[Any]] = defaultdict(list)
     higher: dict[Any, list[Any]] = defaultdict(list)
     for edge in found:
-        state = inspect(edge)
+        state = instance_state(edge)
         lower[edge.lower_id].append(edge)
         higher[edge.higher_id].append(edge)
         for name, key in (("lower_node", edge.lower_id), ("higher_node", edge.higher_id)):
@@ -94,7 +94,7 @@ def _link(config: EdgeConfig, nodes: dict[Any, Any], inside: dict[Any, Any], fou
 
 
 def _set_collection(node: Any, collection: str, edges: list[Any]) -> None:
-    state = inspect(node)
+    state = instance_state(node)
     present: list[Any] | None = state.dict.get(collection)
     if present is not None:
         if changed(state, collection):

@@ -192,7 +192,15 @@ class GraphEdge(Joins[N], Generic[N]):
             attributes["lower_node"] = lower_node
         if higher_node is not None:
             attributes["higher_node"] = higher_node
-        super().__init__(**attributes)
+        following: Any = super().__init__
+        if getattr(following, "__objclass__", None) is not object:
+            following(**attributes)
+            return
+        # Mapped by a registry, without a base whose constructor would do this.
+        for name, value in attributes.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{name!r} is an invalid keyword argument for {type(self).__name__}")
+            setattr(self, name, value)
 
 
 def _check_node(mapper: Mapper[Any]) -> None:

@@ -90,14 +90,13 @@ def topological_order(session: Session, entity: type[N], *, edge: type[GraphEdge
     edges = edges_of(entity, edge)
     config, pairs = edges.config, edges.pairs()
     statement = (
-        select(config.node, pairs.c.higher_key)
+        select(config.node, config.node_key, pairs.c.higher_key)
         .outerjoin(pairs, pairs.c.lower_key == config.node_key)
         .order_by(config.node_key, pairs.c.higher_key)
     )
     nodes: dict[Any, Any] = {}
     sorter: TopologicalSorter[Any] = TopologicalSorter()
-    for node, higher in session.execute(statement).unique():
-        lower = config.key_of(node)
+    for node, lower, higher in session.execute(statement).unique():
         if lower not in nodes:
             nodes[lower] = node
             sorter.add(lower)
