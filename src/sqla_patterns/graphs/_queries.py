@@ -107,8 +107,8 @@ def topological_order(session: Session, entity: type[N], *, edge: type[GraphEdge
     except FoundCycle as error:
         cycle: list[Any] = error.args[1]
         raise CycleError(
-            f"{config.node_name} nodes have no topological order: {_arrows(cycle)} is a cycle of {config.name}; find_cycles() finds "
-            "them all",
+            f"{config.node_name} nodes have no topological order: {_arrows(cycle)} is a cycle of {config.name}; find_cycles() finds one "
+            "in each knot",
             [nodes[key] for key in cycle if key in nodes],
         ) from None
     return [node for key in order if isinstance(node := nodes.get(key), entity)]
