@@ -96,7 +96,8 @@ def topological_order(session: Session, entity: type[N], *, edge: type[GraphEdge
     )
     nodes: dict[Any, Any] = {}
     sorter: TopologicalSorter[Any] = TopologicalSorter()
-    for node, lower, higher in session.execute(statement).unique():
+    # Joined eager loading of collections multiplies rows; two keys tell them apart faster than the default, objects and all.
+    for node, lower, higher in session.execute(statement).unique(lambda row: (row[1], row[2])):
         if lower not in nodes:
             nodes[lower] = node
             sorter.add(lower)
