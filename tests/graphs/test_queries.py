@@ -8,15 +8,19 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.orm import Session, aliased, with_loader_criteria
+from sqlalchemy import Engine, ForeignKey, delete, func, select, update
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column, relationship, with_loader_criteria
 
 from sqla_patterns.exceptions import InvalidArgumentError, PatternError, StateError
 from sqla_patterns.graphs import (
     CycleError,
+    GraphEdge,
+    GraphNode,
+    GraphOptions,
     all_paths,
     connected_component,
     find_cycles,
+    load_graph,
     shortest_path,
     topological_order,
 )
@@ -273,6 +277,67 @@ def test_a_component_hangs_together_whichever_way_edges_point(world: World, sess
 def test_questions_to_an_empty_graph_have_empty_answers(world: World, session: Session) -> None:
     assert topological_order(session, world.Node) == []
     assert find_cycles(session, world.Node) == []
+
+
+def test_a_graph_of_15000_edges_sorts_in_one_select(make_world: Make, session: Session, statements: Any) -> None:
+    world = make_world()
+    chance = random.Random(3)
+    pairs: set[tuple[int, int]] = set()
+    while len(pairs) < 15_000:
+        low, high = sorted(chance.sample(range(1, 10_001), 2))
+        # Higher keys come first, so that the order of the keys is not the answer.
+        pairs.add((high, low))
+    nodes = [{"id": key, "name": str(key)} for key in range(1, 10_001)]
+    session.execute(world.Node.__table__.insert(), nodes)
+    rows = [{"lower_id": lower, "higher_id": higher, "weight": 1} for lower, higher in pairs]
+    session.execute(world.Edge.__table__.insert(), rows)
+    with statements() as log:
+        order = topological_order(session, world.Node)
+    assert len(log) == 1
+    place = {node.id: number for number, node in enumerate(order)}
+    assert len(place) == 10_000
+    assert all(place[lower] < place[higher] for lower, higher in pairs)
+
+
+def test_nodes_with_collections_that_load_eagerly_by_joins_are_told_once(
+    plain_bases: Any, engine: Engine, session: Session
+) -> None:
+    Base = plain_bases()
+
+    class Node(GraphNode, Base):  # type: ignore[valid-type, misc]
+        __tablename__ = "eager_node"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        tags: Mapped[list[Any]] = relationship(lambda: Tag, lazy="joined", uselist=True)
+
+    class Tag(Base):  # type: ignore[valid-type, misc]
+        __tablename__ = "eager_tag"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        node_id: Mapped[int] = mapped_column(ForeignKey(Node.id))
+
+    class Edge(GraphEdge[Node], Base):  # type: ignore[valid-type, misc]
+        __tablename__ = "eager_edge"
+        __graph__ = GraphOptions(acyclic=True)
+
+    Base.metadata.create_all(engine)
+    a, b, c = (Node(tags=[Tag(), Tag()]) for _ in range(3))
+    session.add_all([a, b, c])
+    session.flush()
+    a.add_neighbor(b, c)
+    b.add_neighbor(c)
+    session.commit()
+    session.expunge_all()
+    a, b, c = topological_order(session, Node)
+    assert [len(node.tags) for node in (a, b, c)] == [2, 2, 2]
+    assert shortest_path(session, a, c) == [a, c]
+    assert connected_component(session, c) == [a, b, c]
+    session.expire_all()
+    assert a.higher_neighbors() == [b, c]
+    assert load_graph(session, Node) == [a, b, c]
+    c.add_neighbor(a)
+    with pytest.raises(CycleError) as caught:
+        session.commit()
+    assert caught.value.path == (c, a, c)
+    session.rollback()
 
 
 def test_a_chain_of_some_thousand_nodes_is_followed_to_its_end(make_world: Make, session: Session) -> None:
