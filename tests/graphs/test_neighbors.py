@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, raiseload, selectinload
 
@@ -431,6 +431,38 @@ def test_two_edge_classes_between_the_same_nodes_are_told_apart(
     session.delete(a)
     session.commit()
     assert session.scalars(select(Road)).all() == [] == session.scalars(select(River)).all()
+
+
+def test_an_edge_class_may_come_when_its_nodes_are_in_use_already(
+    plain_bases: Any, engine: Engine, session: Session
+) -> None:
+    Base: type[DeclarativeBase] = plain_bases()
+
+    class Town(GraphNode, Base):  # type: ignore[valid-type, misc]
+        __tablename__ = "town"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Road(GraphEdge[Town], Base):  # type: ignore[valid-type, misc]
+        __tablename__ = "road"
+
+    Base.metadata.create_all(engine)
+    a, b = Town(), Town()
+    a.add_neighbor(b)
+    session.add(a)
+    session.commit()
+
+    class River(GraphEdge[Town], Base):  # type: ignore[valid-type, misc]
+        __tablename__ = "river"
+        __graph__ = GraphOptions(lower_edges="rivers_out", higher_edges="rivers_in")
+
+    Base.metadata.create_all(engine)
+    towns = session.scalars(select(Town).options(selectinload(Town.rivers_out))).all()  # type: ignore[attr-defined]
+    assert towns == [a, b]
+    b.add_neighbor(a, edge=River)
+    session.commit()
+    assert a.higher_neighbors(Road) == [b]
+    assert b.higher_neighbors(River) == [a]
+    assert a.lower_neighbors(River) == [b]
 
 
 def test_a_node_class_without_edges_says_so(plain_bases: Any) -> None:

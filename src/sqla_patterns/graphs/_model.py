@@ -15,6 +15,7 @@ from ._config import EdgeConfig, complete_table, config_of, node_argument, optio
 from ._flush import before_flush
 from ._links import EdgeList, EndKey, EndNode, Joins
 from ._options import GraphOptions
+from ._sa import add_relationships
 
 __all__ = ("E", "GraphEdge", "GraphNode", "N")
 
@@ -243,20 +244,20 @@ def _prepare(mapper: Mapper[Any], node: type[Any]) -> None:
         (config.options.lower_edges, config.lower, config.higher),
         (config.options.higher_edges, config.higher, config.lower),
     )
-    for name, here, there in ends:
-        config.node_mapper.add_property(
-            name,
-            relationship(
-                config.cls,
-                primaryjoin=remote(foreign(here)) == config.node_pk,
-                uselist=True,
-                back_populates="lower_node" if here is config.lower else "higher_node",
-                order_by=there,
-                collection_class=_neighbors.EdgeCollection,
-                # An edge without one of its nodes is none.
-                cascade="all, delete-orphan",
-                # The flush loads the edges of all deleted nodes at once, not node by node.
-                passive_deletes=True,
-            ),
+    relationships = {
+        name: relationship(
+            config.cls,
+            primaryjoin=remote(foreign(here)) == config.node_pk,
+            uselist=True,
+            back_populates="lower_node" if here is config.lower else "higher_node",
+            order_by=there,
+            collection_class=_neighbors.EdgeCollection,
+            # An edge without one of its nodes is none.
+            cascade="all, delete-orphan",
+            # The flush loads the edges of all deleted nodes at once, not node by node.
+            passive_deletes=True,
         )
+        for name, here, there in ends
+    }
+    add_relationships(config.node_mapper, relationships)
     listen_once(Session, "before_flush", before_flush)

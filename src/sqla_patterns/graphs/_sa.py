@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 
-__all__ = ("autoflush", "changed", "pending_additions")
+__all__ = ("add_relationships", "autoflush", "changed", "pending_additions")
 
 
 def changed(state: InstanceState[Any], key: str) -> bool:
@@ -33,3 +34,14 @@ def autoflush(session: Session) -> None:
     """
     if session.autoflush and not getattr(session, "_flushing", False):
         session.flush()
+
+
+def add_relationships(mapper: Mapper[Any], added: Mapping[str, RelationshipProperty[Any]]) -> None:
+    """Add relationships to a class that may be in use already.
+
+    On a configured mapper ``add_property`` would configure each at once, and with it the class at the other end, which asks for the one
+    that comes next. ``configured`` is documented as read-only: without it here, all are configured together when mappers next are.
+    """
+    mapper.configured = False
+    for name, each in added.items():
+        mapper.add_property(name, each)
