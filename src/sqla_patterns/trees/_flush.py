@@ -20,10 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from sqlalchemy import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .._locks import allow_deep_recursion
+from .._locks import lift_recursion_limit
 from ._apply import apply_links
 from ._checks import check_keys, lock_and_check, lock_lists
 from ._config import TreeConfig
@@ -81,13 +80,9 @@ def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None
         forget_touched(session)
 
 
-def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
-    # A predicate may stand in any statement of the user's, and MariaDB cuts off what goes too deep without an error.
-    allow_deep_recursion(connection)
-
-
 SESSION_LISTENERS: dict[str, Callable[..., None]] = {
-    "after_begin": _after_begin,
+    # A predicate may stand in any statement of the user's, and MariaDB cuts off what goes too deep without an error.
+    "after_begin": lift_recursion_limit,
     "before_flush": _before_flush,
     "after_commit": _after_commit,
     "after_soft_rollback": _after_soft_rollback,
