@@ -310,13 +310,18 @@ def test_a_wiped_attachment_can_be_detached(async_maker: async_sessionmaker[Asyn
 
 
 @pytest.mark.parametrize("function", [False, True])
-def test_a_new_factory_at_the_address_of_a_dead_one_hears_and_detaches(function: bool, counter: Counter) -> None:
+def test_a_new_factory_at_the_address_of_a_dead_one_hears_and_detaches(
+    function: bool, counter: Counter, request: pytest.FixtureRequest
+) -> None:
     """SQLAlchemy's registry goes by id(): without care most of these factories would hear nothing, or for ever."""
 
     def on_execute(state: ORMExecuteState) -> None:
         counter.count += 1
 
     other = Counter()
+    # What earlier tests left alive need not be looked through sixty times.
+    gc.freeze()
+    request.addfinalizer(gc.unfreeze)
     for turn in range(1, 60):
         maker = sessionmaker(ENGINE)
         other.attach(maker)

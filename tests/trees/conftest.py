@@ -19,22 +19,36 @@ def shape(request: pytest.FixtureRequest) -> Shape:
     return found
 
 
-@pytest.fixture
-def trees(shape: Shape, engine: Engine) -> Iterator[Callable[..., Tree]]:
-    """Make a tree class of the shape with options of the test's, and its table: ``trees(on_delete="adopt")``."""
-    factory = BaseFactory("dataclass" if shape.base == "dataclass" else "plain")
+@pytest.fixture(scope="session")
+def _mapped() -> Iterator[dict[object, Tree]]:
+    """Tree classes by shape and options. To map one takes longer than most tests, which leave the class as it was."""
+    mapped: dict[object, Tree] = {}
+    yield mapped
+    for tree in mapped.values():
+        tree.cls.registry.dispose(cascade=True)
 
-    def make(**options: Any) -> Tree:
+
+@pytest.fixture
+def trees(shape: Shape, engine: Engine, _mapped: dict[object, Tree]) -> Callable[..., Tree]:
+    """Make a tree class of the shape with options of the test's, and its table: ``trees(on_delete="adopt")``.
+
+    A test that adds anything to the class asks for one of its own: ``trees(fresh=True)``.
+    """
+
+    def make(*, fresh: bool = False, **options: Any) -> Tree:
         schema = None
         if shape.key == "schema":
             # On MariaDB a schema is a database; the test's own one serves.
             schema = engine.url.database if engine.dialect.name == "mysql" else SCHEMA
-        tree = Tree(shape, factory(), schema=schema, **options)
+        key = object() if fresh else (shape, schema, tuple(sorted(options.items())))
+        if key not in _mapped:
+            factory = BaseFactory("dataclass" if shape.base == "dataclass" else "plain")
+            _mapped[key] = Tree(shape, factory(), schema=schema, **options)
+        tree = _mapped[key]
         tree.create(engine)
         return tree
 
-    yield make
-    factory.dispose()
+    return make
 
 
 @pytest.fixture

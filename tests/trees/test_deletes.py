@@ -374,8 +374,9 @@ def test_rows_that_hang_on_deleted_nodes(
 
 @every_start
 @pytest.mark.parametrize("name", ["before_delete", "after_delete"])
-def test_listeners_hear_of_each_node(tree: Tree, session: Session, name: str, loaded: bool) -> None:
+def test_listeners_hear_of_each_node(trees: Any, session: Session, name: str, loaded: bool) -> None:
     """Who listens for deletions of nodes hears of those that go with their parent."""
+    tree = trees(fresh=True)
     heard: list[str] = []
     event.listen(tree.cls, name, lambda mapper, connection, node: heard.append(node.name))
     t = start(tree, session, "r(a(b(c) d) e)", loaded=loaded)
