@@ -10,14 +10,18 @@ import pytest
 from sybil import Sybil
 from sybil.parsers import markdown, rest
 
+from tests._support import close_example
+
 _FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
 
 _readme = Sybil(
+    teardown=close_example,
     parsers=[markdown.PythonCodeBlockParser(doctest_optionflags=_FLAGS), markdown.SkipParser()],
     filenames=["README.md"],
     excludes=["benchmarks/*"],
 )
 _docstrings = Sybil(
+    teardown=close_example,
     parsers=[rest.DocTestParser(_FLAGS), rest.PythonCodeBlockParser(), rest.SkipParser()],
     path="src",
     # At any depth: to pathlib, before Python 3.13, a pattern with ** is one of exactly so many folders.

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from ._alembic import assert_empty_diff
 from ._databases import SERVERS, Database, server_url
+from ._examples import close_example
 from ._statements import StatementLog, count_statements
 
-__all__ = ("SERVERS", "Database", "StatementLog", "assert_empty_diff", "count_statements", "server_url")
+__all__ = (
+    "SERVERS",
+    "Database",
+    "StatementLog",
+    "assert_empty_diff",
+    "close_example",
+    "count_statements",
+    "server_url",
+)

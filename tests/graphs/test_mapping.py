@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +9,6 @@ import pytest
 from sqlalchemy import Engine, ForeignKey, Index, MetaData, String, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, registry
 
-from sqla_patterns import graphs
 from sqla_patterns.exceptions import MappingError
 from sqla_patterns.graphs import GraphEdge, GraphNode, GraphOptions, shortest_path
 from tests._support import assert_empty_diff
@@ -219,15 +217,6 @@ def test_subclasses_of_nodes_and_edges_share_the_graph(
     session.commit()
     assert {type(edge) for edge in session.scalars(select(Link))} == {Link, Ferry}
     assert len(session.scalars(select(Link)).all()) == 2
-
-
-# -- the example ---------------------------------------------------------------------------------
-
-
-def test_the_example_of_the_module_runs() -> None:
-    example = doctest.DocTestParser().get_doctest(graphs.__doc__ or "", {}, "graphs", None, 0)
-    assert len(example.examples) > 5
-    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 # -- what is refused -----------------------------------------------------------------------------
