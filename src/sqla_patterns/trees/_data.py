@@ -71,7 +71,7 @@ class _Shape:
             attr = mapper.get_property_by_column(cast("Any", mapper.polymorphic_on)).key
             self.fixed[attr] = mapper.polymorphic_identity
         if dataclasses.is_dataclass(mapper.class_):
-            self._take_dataclass_defaults()
+            self._take_dataclass_defaults(config)
         self.required = (
             {
                 attr.key
@@ -97,9 +97,11 @@ class _Shape:
         ]
         self._checked: set[frozenset[str]] = set()
 
-    def _take_dataclass_defaults(self) -> None:
+    def _take_dataclass_defaults(self, config: TreeConfig) -> None:
         # SQLAlchemy 2.0 leaves them to __init__, which is not called here; 2.1 makes them column defaults.
         for field in dataclasses.fields(self.mapper.class_):
+            if field.name == config.pk_attr and field.default is None:
+                continue  # A way to say that the database makes the key.
             if field.name in self.allowed and field.name not in self.fixed:
                 if field.default_factory is not _MISSING:
                     self.factories[field.name] = field.default_factory
