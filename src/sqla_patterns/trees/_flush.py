@@ -9,8 +9,8 @@ Once per flush and tree class, before the unit of work looks at anything:
 3. What lies below deleted nodes goes the way of ``on_delete``; children that stay behind are moves like others.
 4. `number` gives each node its position: one UPDATE makes room for all newcomers of one parent.
 5. The nodes get ``parent_id`` and ``position``, and the history of their relationships is taken as flushed. The unit of work
-   then sees plain column changes: it needs no order among them, may batch all INSERTs, and cannot trip over a parent and a child that
-   change places. Only what hangs below a new node whose key the database makes is left to it.
+   then sees plain column changes, batches the INSERTs of a level, and cannot trip over a parent and a child that change places.
+   Only what hangs below a new node whose key the database makes is left to it.
 
 Loaded collections and positions are brought into step on the way, without SQL. A rollback, also of a savepoint, expires what was.
 """
