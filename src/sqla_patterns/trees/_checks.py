@@ -43,7 +43,7 @@ def lock_lists(plan: Plan) -> None:
     Everybody locks the list of roots first and rows later, and nobody reads what lies below a deleted node without its lock.
     """
     config, connection = plan.config, plan.connection
-    shared = config.position is not None or config.keyed
+    shared = config.position is not None or config.keyed or config.index.numbers_roots
     renamed = any(node.parent_id is None for node in plan.renamed)
     kept = bool(plan.deleted) and config.options.on_delete in ("root", "adopt")
     if shared and (renamed or kept or any(link.to_root for link in plan.links)):
@@ -66,6 +66,7 @@ def lock_and_check(plan: Plan) -> None:
     """
     config = plan.config
     shared_lists = config.position is not None or config.keyed
+    keeps = config.index.keeps_anything
     attach: set[Any] = set()
     paths: set[Any] = set()
     roots = False
@@ -75,8 +76,10 @@ def lock_and_check(plan: Plan) -> None:
             attach.add(link.pk)
             if (target := _attach_point(link, new)) is not None:
                 paths.add(target)
-        elif link.parent_exists and (shared_lists or link.parent is None):
+        elif link.parent_exists and (shared_lists or keeps or link.parent is None):
             attach.add(link.parent_pk)
+        if keeps and not link.new:
+            attach.add(link.pk)
         roots = roots or (shared_lists and link.to_root)
     for node in plan.renamed:
         if node.parent_id is None:
@@ -130,7 +133,9 @@ def _lock_paths(plan: Plan, attach: set[Any], paths: set[Any]) -> None:
         for keys in chunks([*attach, *paths]):
             whole = [key for key in keys if key in paths]
             rows, isolation = _read_paths(connection, plan.config, keys, whole)
-            plan.rows.update(rows)
+            for pk, above, *kept in rows:
+                plan.rows[pk] = above
+                plan.kept[pk] = dict(zip(plan.config.index.attributes, kept, strict=True))
             plan.snapshot_reads = isolation == "repeatable read"
         # A node that moved while this transaction waited for its lock leads to a path that was not asked for yet.
         above = {plan.rows[key] for key in _on_paths(plan, paths)}
@@ -145,7 +150,7 @@ def lock_place(connection: Connection, config: TreeConfig, parent: Any) -> bool:
         allow_deep_recursion(connection)
         take_write_lock(connection, config.table)
         rows, isolation = _read_paths(connection, config, [parent], ())
-        found, snapshot_reads = any(pk == parent for pk, _ in rows), isolation == "repeatable read"
+        found, snapshot_reads = any(row[0] == parent for row in rows), isolation == "repeatable read"
     if snapshot_reads:
         claim_lists(connection, config, [parent], roots=parent is None)
     return found
@@ -153,12 +158,16 @@ def lock_place(connection: Connection, config: TreeConfig, parent: Any) -> bool:
 
 def _read_paths(
     connection: Connection, config: TreeConfig, keys: Sequence[Any], whole: Sequence[Any]
-) -> tuple[list[tuple[Any, Any]], str | None]:
-    """Lock and return ``(key, key of the parent)``, and tell the isolation level where the database tells it for nothing."""
+) -> tuple[list[Sequence[Any]], str | None]:
+    """Lock and return ``(key, key of the parent, what the index keeps ...)``.
+
+    Tells the isolation level too, where the database tells it for nothing.
+    """
     table, pk, parent_id = config.table, config.pk, config.parent_id
     # Which rows of the way up are wanted is told inside the CTE: `whole` is 1 along the paths that are needed in full.
     one, zero = literal_column("1", Integer), literal_column("0", Integer)
     flag = case((pk.in_(whole), one), else_=zero) if whole else zero
+    kept = config.index.columns().values()
     seed = select(pk.label("pk"), parent_id.label("above"), flag.label("whole")).where(pk.in_(keys))
     up = seed.cte(recursive=True)
     up = up.union(select(pk, parent_id, up.c.whole).join(up, pk == up.c.above))
@@ -167,16 +176,16 @@ def _read_paths(
         # InnoDB locks rows as it comes by them, and would come by them leaf first.
         wanted = or_(up.c.whole == one, up.c.above.is_(None), up.c.pk.in_(keys))
         first = select(up.c.pk).where(wanted).order_by(up.c.above.is_not(None), up.c.pk).limit(_ALL).subquery()
-        rows = select(pk, parent_id, null()).select_from(first.join(table, pk == first.c.pk))
+        rows = select(null(), pk, parent_id, *kept).select_from(first.join(table, pk == first.c.pk))
         statement = rows.prefix_with("STRAIGHT_JOIN")
     else:
         postgresql = connection.dialect.name == "postgresql"
         isolation = func.current_setting("transaction_isolation") if postgresql else null()
         wanted = or_(up.c.whole == one, parent_id.is_(None), pk.in_(keys))
-        rows = select(pk, parent_id, isolation).select_from(table.join(up, pk == up.c.pk))
+        rows = select(isolation, pk, parent_id, *kept).select_from(table.join(up, pk == up.c.pk))
         statement = rows.where(wanted).order_by(parent_id.is_not(None), pk)
     found = connection.execute(lock_rows(connection, statement, table)).all()
-    return [(key, above) for key, above, _ in found], found[0][2] if found else None
+    return [row[1:] for row in found], found[0][0] if found else None
 
 
 def _on_paths(plan: Plan, paths: Iterable[Any]) -> set[Any]:

@@ -15,11 +15,12 @@ from .._typing import SelfLinked
 from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
 from ._errors import DeleteRestrictedError, InvalidMoveError
+from ._index import descendants_cte
 from ._marks import Mark
 from ._members import Changes, change_children
 from ._peek import describe, identity_of, loaded_parent
 from ._plan import Link, Plan
-from ._predicates import descendants_cte, key_of
+from ._predicates import key_of
 from ._sa import mark_deleted
 from ._touched import touch
 
@@ -33,6 +34,7 @@ def resolve_deletes(plan: Plan) -> None:
     """Delete what lies below the nodes that this flush deletes, if ``on_delete`` says so, and take them out of their parents."""
     if not plan.deleted:
         return
+    plan.config.index.forget(plan.connection, plan.deleted_pks)
     if plan.config.options.on_delete == "cascade":
         _cascade(plan)
     changes = Changes(plan.config)
@@ -127,6 +129,7 @@ def delete_rows(
     for batch in chunks(unlink):
         values = {**keep_onupdate(table), parent_id: None}
         connection.execute(update(table).where(pk.in_(batch)).values(values))
+    config.index.forget(connection, keys)
     for each in config.dependent_tables:
         column = next(iter(each.primary_key))
         for batch in chunks(keys):
