@@ -173,7 +173,7 @@ def complete_table(mapper: Mapper[Any], *, keyed: bool) -> None:
 
 def _index_class(cls: type[Any]) -> type[TreeIndex]:
     """The index that a class mixes in."""
-    found = [base for base in cls.__mro__ if "__tree_index__" in vars(base)]
+    found: list[Any] = [base for base in cls.__mro__ if "__tree_index__" in vars(base)]
     if len(found) > 1:
         names = " and ".join(base.__name__ for base in found)
         raise MappingError(f"{cls.__name__!r} has the indexes {names}; a tree has at most one")

@@ -27,7 +27,6 @@ __all__ = ("rebuild_tree", "verify_tree")
 _SHOWN = 20
 
 
-
 def verify_tree(session: Session, entity: type[NodeT]) -> Sequence[TreeProblem]:
     """Check all trees of a table and return what is wrong, ordered by kind; empty if nothing is.
 
@@ -111,7 +110,10 @@ def _rows(session: Session, config: TreeConfig, *, lock: bool) -> list[Row]:
             if connection.dialect.name == "postgresql"
             else locking_read(connection, statement)
         )
-    return [Row(*row[:4], dict(zip(kept, row[4:], strict=True))) for row in connection.execute(statement)]
+    return [
+        Row(pk, parent, here, name, dict(zip(kept, values, strict=True)))
+        for pk, parent, here, name, *values in connection.execute(statement)
+    ]
 
 
 def _link_problems(config: TreeConfig, rows: Sequence[Row]) -> list[TreeProblem]:

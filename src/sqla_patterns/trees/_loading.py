@@ -121,9 +121,7 @@ def _select_nodes(
     # The class that carries the tree, whichever subclass was asked for: a path may lead through other kinds of node.
     statement = select(config.cls).options(*options).order_by(*config.order_by)
     if starts is not None:
-        statement = statement.where(
-            config.index.descendants(config.cls, starts, inclusive=True, max_depth=max_depth)
-        )
+        statement = statement.where(config.index.descendants(config.cls, starts, inclusive=True, max_depth=max_depth))
     elif max_depth is not None:
         statement = statement.where(config.index.within(config.cls, max_depth))
     return session.scalars(statement).all()
