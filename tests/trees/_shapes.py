@@ -20,8 +20,9 @@ import pytest
 from sqlalchemy import Engine, ForeignKey, Integer, MetaData, String, Uuid, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, selectinload
 
-from sqla_patterns.trees import KeyedTreeNode, TreeNode, TreeOptions
+from sqla_patterns.trees import KeyedTreeNode, NestedSets, TreeNode, TreeOptions
 from tests._support import StatementLog, count_statements
+from tests.trees._indexes import INDEX_ATTRIBUTES, assert_index_sound
 
 SCHEMA = "side"
 
@@ -44,7 +45,10 @@ class IndexKind:
 
 
 #: An index of the room joins the contract suite here.
-INDEXES: tuple[IndexKind, ...] = (IndexKind("adjacency"),)
+INDEXES: tuple[IndexKind, ...] = (
+    IndexKind("adjacency"),
+    IndexKind("nested", NestedSets, allowance=1),
+)
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,15 @@ _CONTRACT = [
         ("dataclass", "keyed"),
         ("plain", "sorted"),
     )
+    # All bases for the bare tree; an index adds the same columns to each.
+    if index.mixin is None or (base, collection) != ("dataclass", "list")
 ]
 _KEY_KINDS = [
     Shape(base, collection, key, index)
     for index in INDEXES
     for key in ("uuid", "string", "renamed", "schema")
     for base, collection in (("plain", "list"), ("dataclass", "list"), ("plain", "keyed"), ("dataclass", "keyed"))
+    if index.mixin is None or (key in ("uuid", "renamed") and (base, collection) == ("plain", "list"))
 ]
 
 CONTRACT = _params(_CONTRACT)
@@ -309,6 +316,7 @@ def assert_in_step(session: Session, tree: Tree, *, after_rollback: bool = False
     session_objects = {
         inspect(node).identity[0]: node for node in session.identity_map.values() if isinstance(node, tree.cls)
     }
+    assert_index_sound(session.connection(), tree.cls)
     with Session(session.connection(), join_transaction_mode="rollback_only") as fresh:
         statement = select(tree.cls).options(selectinload(tree.cls.children))
         truth = {tree.pk(node): node for node in fresh.scalars(statement.execution_options(populate_existing=True))}
@@ -323,6 +331,9 @@ def _truth(tree: Tree, node: Any) -> dict[str, Any]:
     found = {"name": node.name, "parent_id": node.parent_id}
     if tree.positioned:
         found["position"] = node.position
+    for name in INDEX_ATTRIBUTES:
+        if hasattr(tree.cls, name):
+            found[name] = getattr(node, name)
     if tree.keyed:
         found["children"] = {key: tree.pk(child) for key, child in node.children.items()}
     else:
@@ -335,7 +346,8 @@ def _compare(tree: Tree, node: Any, objects: dict[Any, Any], expected: dict[str,
     if "name" not in values:
         return  # Expired as a whole.
     name = values["name"]
-    for column in ("name", "parent_id", *(["position"] if tree.positioned else [])):
+    kept = [name for name in INDEX_ATTRIBUTES if hasattr(tree.cls, name)]
+    for column in ("name", "parent_id", *(["position"] if tree.positioned else []), *kept):
         if partly and column not in values:
             continue
         assert column in values, f"{column} of {name} is expired"

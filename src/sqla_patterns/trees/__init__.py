@@ -95,6 +95,7 @@ from ._deletes import delete_subtree
 from ._errors import DeleteRestrictedError, InvalidMoveError, TreeDamagedError, TreeProblem
 from ._integrity import rebuild_tree, verify_tree
 from ._loading import TreeRow, load_tree, lowest_common_ancestor, walk_tree
+from ._nested_sets import NestedSets
 from ._node import KeyedTreeNode, MovePosition, TreeNode
 from ._options import OnDelete, TreeOptions
 from ._render import render_tree
@@ -105,6 +106,7 @@ __all__ = (
     "InvalidMoveError",
     "KeyedTreeNode",
     "MovePosition",
+    "NestedSets",
     "OnDelete",
     "TreeDamagedError",
     "TreeData",

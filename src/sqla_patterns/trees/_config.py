@@ -201,6 +201,7 @@ def register(mapper: Mapper[Any], *, keyed: bool) -> TreeConfig:
     )
     config.check()
     setattr(mapper.class_, _CONFIG, config)
+    config.index.listen(config)
     return config
 
 

@@ -36,7 +36,7 @@ class TreeProblem(NamedTuple):
 
 
 class TreeDamagedError(PatternError, exc.InvalidRequestError):
-    """The parent links themselves are broken, so nothing can be derived from them.
+    """What was asked cannot be derived: parent links are broken, or an index lacks what it keeps about a node.
 
     Attributes:
         problems: what `verify_tree` found.

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 from sqlalchemy import CTE, Column, ColumnElement, Connection, Integer, Table, and_, false, literal, select, tuple_
 from sqlalchemy.orm import Mapper, Session
 
+from .._declarative import on_mapped
+from .._typing import SelfLinked
+from ..exceptions import MappingError
 from ._errors import TreeProblem
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from ._data import Entry
     from ._plan import Plan
 
-__all__ = ("Change", "Placement", "Row", "TreeIndex", "ancestors_cte", "descendants_cte")
+__all__ = ("Change", "Placement", "Row", "TreeIndex", "ancestors_cte", "descendants_cte", "needs_tree")
 
 
 class Row(NamedTuple):
@@ -79,6 +82,10 @@ class TreeIndex:
     @classmethod
     def complete_table(cls, mapper: Mapper[Any], table: Table, pk: Column[Any]) -> None:
         """Add what the mixin cannot say before there is a table: types, indexes, tables."""
+
+    @classmethod
+    def listen(cls, config: TreeConfig) -> None:
+        """Listen to events of the mapped class."""
 
     def columns(self) -> dict[str, Column[Any]]:
         """The columns of `attributes`."""
@@ -147,6 +154,19 @@ class TreeIndex:
     def rebuild(self, session: Session, connection: Connection, rows: Sequence[Row]) -> set[Any]:
         """Derive the index anew and return the keys of rows that changed; loaded objects are brought into step."""
         return set()
+
+
+def needs_tree(cls: type[Any], mixin: str) -> None:
+    """Refuse `cls`, which is being mapped with the index `mixin`, unless it is a tree."""
+
+    def check(mapper: Mapper[Any]) -> None:
+        if not issubclass(mapper.class_, SelfLinked):
+            raise MappingError(
+                f"{mixin} on {mapper.class_.__name__!r} is an index of a tree and no tree by itself; "
+                f"mix in TreeNode or KeyedTreeNode too: class {mapper.class_.__name__}({mixin}, TreeNode, Base)"
+            )
+
+    on_mapped(cls, table=check)
 
 
 def descendants_cte(config: TreeConfig, keys: Sequence[Any], *, inclusive: bool, max_depth: int | None = None) -> CTE:

@@ -110,10 +110,8 @@ def _rows(session: Session, config: TreeConfig, *, lock: bool) -> list[Row]:
             if connection.dialect.name == "postgresql"
             else locking_read(connection, statement)
         )
-    return [
-        Row(pk, parent, here, name, dict(zip(kept, values, strict=True)))
-        for pk, parent, here, name, *values in connection.execute(statement)
-    ]
+    found: Sequence[Any] = connection.execute(statement).all()
+    return [Row(row[0], row[1], row[2], row[3], dict(zip(kept, row[4:], strict=True))) for row in found]
 
 
 def _link_problems(config: TreeConfig, rows: Sequence[Row]) -> list[TreeProblem]:
