@@ -156,7 +156,7 @@ def test_doubled_positions(tree: Tree, session: Session, damage: Callable[..., N
     damage(t.f, position=99)
     problems = verify_tree(session, tree.cls)
     expected = [("duplicate_position", node.id) for node in (t.a, t.b, t.d, t.g)]
-    assert sorted(kinds(problems)) == sorted(expected)
+    assert sorted(pair for pair in kinds(problems) if pair[0] != "wrong_order") == sorted(expected)
     detail = {problem.pk: problem.detail for problem in problems}[t.d.id]
     assert f"position = {t.b.position}" in detail
     assert str(t.d.id) in detail
@@ -246,7 +246,7 @@ def test_loaded_nodes_that_the_damage_left_behind(tree: Tree, session: Session) 
     table = tree.table
     for node, position in ((t.b, 3), (t.c, 1), (t.d, 1)):
         session.connection().execute(table.update().where(table.c.id == node.id).values(position=position))
-    assert rebuild_tree(session, tree.cls) == 2
+    assert rebuild_tree(session, tree.cls) == (3 if tree.indexed else 2)
     assert tree.outline(session) == "a(c d b)"
     with no_sql():
         assert [(child.name, child.position) for child in held] == [("c", 0), ("d", 1), ("b", 2)]
@@ -277,7 +277,7 @@ def test_a_rollback_takes_it_back(tree: Tree, session: Session, damage: Callable
     assert rebuild_tree(session, tree.cls) == 2
     savepoint.rollback()
     assert (t.c.position, t.b.position) == (1, 5)
-    assert_in_step(session, tree, after_rollback=True)
+    assert_in_step(session, tree, after_rollback=True, index_sound=False)
     rebuild_tree(session, tree.cls)
     session.rollback()
     assert (t.c.position, t.b.position) == (1, 5)
