@@ -47,7 +47,7 @@ class IndexKind:
 #: An index of the room joins the contract suite here.
 INDEXES: tuple[IndexKind, ...] = (
     IndexKind("adjacency"),
-    IndexKind("nested", NestedSets, allowance=2),
+    IndexKind("nested", NestedSets, allowance=1),
 )
 
 

@@ -13,9 +13,9 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 from sqlalchemy.orm.base import NO_VALUE
 
-from ._checks import chunks
 from ._marks import clear_mark
 from ._members import Changes, sort_children
+from ._path_locks import chunks
 from ._peek import loaded_parent
 from ._plan import Link, Plan
 from ._sa import changed, committed, forget_change, unflushed_additions
