@@ -111,7 +111,7 @@ def fill(engine: Engine, cls: type[Any]) -> None:
         return
     empty(engine, cls)
     with Session(engine) as session:
-        session.execute(insert(cls.__table__), [row for row in rows_of(Ours)])
+        session.execute(insert(cls.__table__), rows_of(Ours))
         rebuild_tree(session, cls)
         if engine.dialect.name == "postgresql":
             sequence = func.pg_get_serial_sequence(cls.__tablename__, "id")

@@ -280,7 +280,7 @@ def write_numbers(config: TreeConfig, connection: Connection, pieces: Pieces) ->
     if len(pieces) > _BRANCHES:
         names = tuple(config.index.columns().values())
         statement = select(config.pk, *names).where(_affected(tuple(names), pieces))
-        rows = connection.execute(locking_read(connection, statement)).all()
+        rows: Sequence[Any] = connection.execute(locking_read(connection, statement)).all()
         _write_rows(config, connection, {row[0]: pieces.apply(Numbers(row[1], row[2], row[3], row[4])) for row in rows})
         return
     table = config.table

@@ -97,7 +97,7 @@ def _ask(options: DemoOptions, session: Session) -> None:
         .group_by(boss.name)
         .order_by(boss.name)
     )
-    reports = {name: count for name, count in session.execute(counts)}
+    reports = {row[0]: row[1] for row in session.execute(counts)}
     assert reports == {"Albert": 5, "Chuck": 3}
     options.say(f"How many report to whom, in one query: {reports}")
 
