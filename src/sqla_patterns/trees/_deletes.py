@@ -72,7 +72,7 @@ def _levels(rows: dict[Any, Any], tops: Iterable[Any], *, without: Collection[An
 
 
 def _cascade(plan: Plan) -> bool:
-    """Delete what lies below the deleted nodes; False where that is nothing, so that there was nothing to do about the index."""
+    """Delete what lies below the deleted nodes; True if the index has heard of those too by then."""
     config = plan.config
     rows = subtree_rows(plan.connection, config, list(plan.deleted_pks))
     leaving = {link.pk for link in plan.links if not link.new and link.moved}
