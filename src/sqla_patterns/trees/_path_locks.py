@@ -73,8 +73,6 @@ def lock_paths(connection: Connection, config: TreeConfig, attach: Collection[An
             above = {locked.rows[key] for key in _on_paths(locked.rows, checked)}
             unread: set[Any] = {key for key in above if key is not None and key not in locked.rows}
             # The parent of an orphan is not there to be read, neither now nor next time.
-            unread: set[Any] = {key for key in above if key is not None and key not in locked.rows}
-            # The parent of an orphan is not there to be read, neither now nor next time.
             wanted, whole = set(), _present(connection, config, unread)
             if whole and savepoint is not None:
                 break
