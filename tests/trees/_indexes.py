@@ -79,4 +79,14 @@ def _assert_ordered(tree: _Tree, name: str) -> None:
         assert by_position == by_index, f"siblings {by_position} stand as {by_index} in the index"
 
 
-_CHECKS: dict[str, Callable[[Connection, Any], None]] = {"NestedSets": _nested_sets}
+def _closure(connection: Connection, cls: Any) -> None:
+    tree = _Tree(connection, cls)
+    table = inspect(cls).columns["parent_id"].table
+    closure = table.metadata.tables[f"{table.fullname}_closure"]
+    rows = connection.execute(select(closure.c.ancestor_id, closure.c.descendant_id, closure.c.depth))
+    found = sorted((repr(row[1]), row[2], repr(row[0])) for row in rows)
+    wanted = sorted((repr(pk), depth, repr(above)) for pk in tree.parent for depth, above in enumerate(tree.chain(pk)))
+    assert found == wanted, "pairs of the closure: (descendant, depth, ancestor)"
+
+
+_CHECKS: dict[str, Callable[[Connection, Any], None]] = {"NestedSets": _nested_sets, "ClosureTable": _closure}

@@ -94,6 +94,7 @@ from __future__ import annotations
 
 from ..exceptions import DuplicateKeyError
 from ._bulk import dump_tree, insert_tree
+from ._closure_table import ClosureTable
 from ._data import TreeData
 from ._deletes import delete_subtree
 from ._errors import DeleteRestrictedError, InvalidMoveError, TreeDamagedError, TreeProblem
@@ -105,6 +106,7 @@ from ._options import OnDelete, TreeOptions
 from ._render import render_tree
 
 __all__ = (
+    "ClosureTable",
     "DeleteRestrictedError",
     "DuplicateKeyError",
     "InvalidMoveError",
