@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Engine, ForeignKey, Integer, MetaData, String, Uuid, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, selectinload
 
-from sqla_patterns.trees import KeyedTreeNode, NestedSets, TreeNode, TreeOptions
+from sqla_patterns.trees import KeyedTreeNode, LtreePath, MaterializedPath, NestedSets, TreeNode, TreeOptions
 from tests._support import StatementLog, count_statements
 from tests.trees._indexes import INDEX_ATTRIBUTES, assert_index_sound
 
@@ -48,6 +48,9 @@ class IndexKind:
 INDEXES: tuple[IndexKind, ...] = (
     IndexKind("adjacency"),
     IndexKind("nested", NestedSets, allowance=1),
+    # One UPDATE, and a look at the last root or at how deep a moved subtree is.
+    IndexKind("paths", MaterializedPath, allowance=2, deep=False),
+    IndexKind("ltree", LtreePath, databases=("postgresql",), allowance=2, deep=False),
 )
 
 
@@ -125,6 +128,12 @@ in_lists = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT
 sorts_itself = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if not shape.positioned))
 
 
+def create_ltree(engine: Engine) -> None:
+    """Have the extension that a migration would create."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS ltree")
+
+
 class Tree:
     """A fresh tree class of one shape."""
 
@@ -185,6 +194,8 @@ class Tree:
                     connection.exec_driver_sql(f"ATTACH ':memory:' AS {SCHEMA}")
                 else:
                     connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
+        if self.shape.index.mixin is LtreePath:
+            create_ltree(engine)
         self.metadata.create_all(engine)
 
     # -- nodes -----------------------------------------------------------------------------------

@@ -199,7 +199,10 @@ def _on_paths(plan: Plan, paths: Iterable[Any]) -> set[Any]:
 
 def _check_parents(plan: Plan) -> None:
     for link in plan.links:
-        wanted = link.moved or plan.config.position is not None or plan.config.keyed or link.parent is None
+        if link.moved and link.pk not in plan.rows:
+            raise InvalidMoveError(f"{describe(link.node)} cannot move, since it does not exist (any more): refresh it")
+        shared_lists = plan.config.position is not None or plan.config.keyed or plan.config.index.keeps_anything
+        wanted = link.moved or shared_lists or link.parent is None
         if wanted and link.parent_exists and link.parent_pk not in plan.rows:
             raise InvalidMoveError(
                 f"{describe(link.node)} cannot go below <{plan.config.name} {link.parent_pk!r}>, which does not exist (any more)"
