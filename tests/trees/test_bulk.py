@@ -206,7 +206,7 @@ def test_a_generator_that_fails(tree: Tree, session: Session) -> None:
 @plain_list
 def test_deep_data(tree: Tree, session: Session) -> None:
     """A chain of 3,000 nodes goes in and comes out without recursion, also from generators."""
-    depth = 3_000
+    depth = 3_000 if tree.shape.index.deep else 300
     data: dict[str, Any] = {"name": "n"}
     for _ in range(depth):
         data = {"name": "n", "children": (node for node in [data])}
@@ -278,7 +278,7 @@ def test_the_loaded_parent_needs_no_select(tree: Tree, session: Session) -> None
     load_tree(session, tree.cls)
     with count_statements() as warm:
         insert_tree(session, tree.cls, data_of(tree, "y"), parent=key)
-    assert len(warm) == len(cold) <= 6, warm.text
+    assert len(warm) == len(cold) <= 6 + tree.shape.index.allowance, warm.text
     assert_in_step(session, tree)
 
 

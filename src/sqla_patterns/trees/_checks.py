@@ -80,19 +80,22 @@ def lock_and_check(plan: Plan) -> None:
             attach.add(link.parent_pk)
         if keeps and not link.new:
             attach.add(link.pk)
-        roots = roots or (shared_lists and link.to_root)
+        roots = roots or ((shared_lists or config.index.numbers_roots) and link.to_root)
     for node in plan.renamed:
         if node.parent_id is None:
             roots = True
         else:
             attach.add(node.parent_id)
+    if keeps:
+        # What an index keeps about a node follows from all of its path. Its root alone would be the root of another tree by the time
+        # that the lock is there, if somebody else moved a part of the path meanwhile.
+        paths |= attach
     if attach or paths:
         take_write_lock(plan.connection, config.table)
-    if attach or paths:
         _lock_paths(plan, attach - paths, paths)
         _check_parents(plan)
     _check_cycles(plan)
-    if shared_lists and plan.snapshot_reads:
+    if (shared_lists or keeps) and plan.snapshot_reads:
         parents = {link.parent_pk for link in plan.links if link.parent_exists}
         claim_lists(plan.connection, config, [*parents, *(node.parent_id for node in plan.renamed)], roots=roots)
 
@@ -149,11 +152,30 @@ def lock_place(connection: Connection, config: TreeConfig, parent: Any) -> bool:
     else:
         allow_deep_recursion(connection)
         take_write_lock(connection, config.table)
-        rows, isolation = _read_paths(connection, config, [parent], ())
-        found, snapshot_reads = any(row[0] == parent for row in rows), isolation == "repeatable read"
+        found, snapshot_reads = _lock_path(connection, config, parent)
     if snapshot_reads:
         claim_lists(connection, config, [parent], roots=parent is None)
     return found
+
+
+def _lock_path(connection: Connection, config: TreeConfig, node: Any) -> tuple[bool, bool]:
+    """Lock one node and its root, or all of its path where there is an index.
+
+    Tells whether there is such a node, and whether reads may be older than the lock.
+    """
+    above: dict[Any, Any] = {}
+    asked: set[Any] = set()
+    wanted, snapshot_reads = {node}, False
+    while wanted:
+        asked |= wanted
+        rows, isolation = _read_paths(connection, config, [*wanted], [*wanted] if config.index.keeps_anything else ())
+        above.update((row[0], row[1]) for row in rows)
+        snapshot_reads = snapshot_reads or isolation == "repeatable read"
+        # As in `_lock_paths`: what moved while this transaction waited leads elsewhere.
+        wanted = {key for key in above.values() if key is not None and key not in above and key not in asked}
+        if not config.index.keeps_anything:
+            break
+    return node in above, snapshot_reads
 
 
 def _read_paths(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from sqlalchemy import Column, ColumnElement, Connection, Index, Integer, Table, and_, select
@@ -126,13 +127,13 @@ class NestedSetsIndex(TreeIndex):
         name = self.config.name
         numbered = [row for row in siblings if None not in row.kept.values()]
         in_line = sorted(numbered, key=lambda row: row.kept["left"])
-        for row, following in zip(in_line, in_line[1:], strict=False):
+        for row, following in pairwise(in_line):
             if following.kept["left"] <= row.kept["right"]:
                 detail = f"the numbers of <{name} {following.pk!r}> overlap those of its sibling <{name} {row.pk!r}>"
                 yield TreeProblem("overlap", following.pk, detail)
         if self.config.position is None:
             return  # Siblings that sort themselves stand on the line in the order in which they came.
-        for row, following in zip(numbered, numbered[1:], strict=False):
+        for row, following in pairwise(numbered):
             if following.kept["left"] < row.kept["left"] and following.position != row.position:
                 detail = f"<{name} {following.pk!r}> comes after <{name} {row.pk!r}> by position, and before it by left"
                 yield TreeProblem("wrong_order", following.pk, detail)

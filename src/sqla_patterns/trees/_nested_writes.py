@@ -48,7 +48,9 @@ class NestedChange(Change):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.splice = Splice()
-        self._links = [link for link in plan.links if link.new or link.moved or not link.to_root]
+        # Where siblings have no positions, a node that stays below its parent stays where it is on the line.
+        placed = plan.config.position is not None
+        self._links = [link for link in plan.links if link.new or link.moved or (placed and not link.to_root)]
         self._cut()
         self._put_in()
         pieces = self.splice.run()
@@ -89,12 +91,15 @@ class NestedChange(Change):
     def _following(self, parents: set[Any]) -> dict[Any, list[tuple[int, int]]]:
         """``(position, left)`` of the children that stay and come after newcomers, in order; one SELECT."""
         plan, config = self.plan, self.plan.config
+        own = config.position
         found: dict[Any, list[tuple[int, int]]] = defaultdict(list)
         gone = {link.pk for link in self._links} | plan.deleted_pks
         left = config.index.columns()["left"]
+        if own is None:
+            return found
         for keys in chunks(parents, 1_000):
-            behind = [and_(config.parent_id == pk, config.position >= plan.gaps[pk][0][0]) for pk in keys]
-            statement = select(config.pk, config.parent_id, config.position, left).where(or_(*behind))
+            behind = [and_(config.parent_id == pk, own >= plan.gaps[pk][0][0]) for pk in keys]
+            statement = select(config.pk, config.parent_id, own, left).where(or_(*behind))
             for pk, parent, position, number in plan.connection.execute(locking_read(plan.connection, statement)):
                 if pk in gone:
                     continue
@@ -283,10 +288,10 @@ def write_numbers(config: TreeConfig, connection: Connection, pieces: Pieces) ->
         # MariaDB assigns from left to right, and later assignments see what earlier ones made of the row.
         wanted = select(config.pk, *columns).where(_affected(columns, pieces)).limit(_ALL).subquery()
         old = tuple(wanted.c[column.key] for column in columns)
-        values = dict(zip(columns, _moved(old, pieces), strict=True))
+        values = _moved(columns, old, pieces)
         connection.execute(update(table).where(config.pk == wanted.c[config.pk.key]).values({**kept, **values}))
     else:
-        values = dict(zip(columns, _moved(columns, pieces), strict=True))
+        values = _moved(columns, columns, pieces)
         connection.execute(update(table).where(_affected(columns, pieces)).values({**kept, **values}))
 
 
@@ -295,25 +300,22 @@ def _affected(columns: Sequence[Any], pieces: Pieces) -> ColumnElement[bool]:
     return or_(*(and_(tree == name, right >= found[0].low) for name, found in pieces.by_tree.items()))
 
 
-def _moved(columns: Sequence[Any], pieces: Pieces) -> list[Any]:
-    """New values of `columns`: what `Pieces.apply` says, in SQL."""
-    left, right, depth, tree = columns
-
-    def chosen(number: Any, column: Any, value: Any, changed: Any) -> Any:
-        whens = [(_in(piece, number, tree), value(piece)) for piece in pieces if changed(piece)]
-        return case(*whens, else_=column) if whens else column
-
-    return [
-        chosen(left, left, lambda piece: left + piece.shift, lambda piece: piece.shift),
-        chosen(right, right, lambda piece: right + piece.shift, lambda piece: piece.shift),
-        chosen(left, depth, lambda piece: depth + piece.deepen, lambda piece: piece.deepen),
-        chosen(
-            left,
-            tree,
-            lambda piece: bindparam(None, piece.to_tree, tree.type),
-            lambda piece: piece.to_tree != piece.tree,
-        ),
-    ]
+def _moved(columns: Sequence[Any], old: Sequence[Any], pieces: Pieces) -> dict[Any, Any]:
+    """New values of `columns` from the `old` ones, for those that change: what `Pieces.apply` says, in SQL."""
+    left, right, depth, tree = old
+    whens: list[list[tuple[ColumnElement[bool], Any]]] = [[], [], [], []]
+    for piece in pieces:
+        by_left, by_right = _in(piece, left, tree), _in(piece, right, tree)
+        if piece.shift:
+            whens[0].append((by_left, left + piece.shift))
+            whens[1].append((by_right, right + piece.shift))
+        if piece.deepen:
+            whens[2].append((by_left, depth + piece.deepen))
+        if piece.to_tree != piece.tree:
+            whens[3].append((by_left, bindparam(None, piece.to_tree, tree.type)))
+    return {
+        column: case(*cases, else_=value) for column, value, cases in zip(columns, old, whens, strict=True) if cases
+    }
 
 
 def _in(piece: Piece, number: Any, tree: Any) -> ColumnElement[bool]:
@@ -324,7 +326,7 @@ def _in(piece: Piece, number: Any, tree: Any) -> ColumnElement[bool]:
 def _write_rows(config: TreeConfig, connection: Connection, rows: Mapping[Any, Numbers]) -> None:
     columns: tuple[Column[Any], ...] = tuple(config.index.columns().values())
     names = [f"_{column.key}" for column in columns]
-    values = {column: bindparam(name) for column, name in zip(columns, names, strict=True)}
+    values: dict[Any, Any] = {column: bindparam(name) for column, name in zip(columns, names, strict=True)}
     statement = (
         update(config.table).where(config.pk == bindparam("_pk")).values({**keep_onupdate(config.table), **values})
     )
@@ -368,7 +370,7 @@ def rewrite(
     changed: set[InstanceState[Any]] = set()
     for node in session.identity_map.values():
         if isinstance(node, config.cls) and (numbers := final.get(_key(node))) is not None:
-            values: list[Any] = [node.__dict__.get(name) for name in _NAMES]
-            if _show(node, values, numbers):
+            shown: list[Any] = [node.__dict__.get(name) for name in _NAMES]
+            if _show(node, shown, numbers):
                 changed.add(inspect(node))
     touch(session, changed)
