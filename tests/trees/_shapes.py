@@ -17,7 +17,7 @@ from types import SimpleNamespace, new_class
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, Integer, MetaData, String, Uuid, inspect, select
+from sqlalchemy import DDL, Engine, ForeignKey, Integer, MetaData, String, Uuid, event, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, selectinload
 
 from sqla_patterns.trees import KeyedTreeNode, LtreePath, MaterializedPath, NestedSets, TreeNode, TreeOptions
@@ -132,10 +132,9 @@ in_lists = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT
 sorts_itself = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if not shape.positioned))
 
 
-def create_ltree(engine: Engine) -> None:
-    """Have the extension that a migration would create."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS ltree")
+def create_ltree_with(metadata: MetaData) -> None:
+    """Have the extension created before the tables, as a migration would."""
+    event.listen(metadata, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS ltree"))
 
 
 class Tree:
@@ -150,6 +149,8 @@ class Tree:
         )
         self.cls: Any = new_class("Node", bases, exec_body=lambda body: body.update(self._body()))
         self.metadata: MetaData = Base.metadata
+        if shape.index.mixin is LtreePath:
+            create_ltree_with(self.metadata)
 
     def _body(self) -> dict[str, Any]:
         dataclass_base = self.shape.base == "dataclass"
@@ -198,8 +199,6 @@ class Tree:
                     connection.exec_driver_sql(f"ATTACH ':memory:' AS {SCHEMA}")
                 else:
                     connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
-        if self.shape.index.mixin is LtreePath:
-            create_ltree(engine)
         self.metadata.create_all(engine)
 
     # -- nodes -----------------------------------------------------------------------------------

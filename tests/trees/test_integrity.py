@@ -187,7 +187,7 @@ def test_equal_sort_values_are_sound(tree: Tree, session: Session, damage: Calla
 @plain_list
 def test_deep_trees(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
     """Depth is no matter, and a circle of 3,000 nodes is found; its text is for people all the same."""
-    depth = 3_000 if tree.shape.index.deep else 300
+    depth = 3_000 if tree.shape.index.deep else 150
     data: dict[str, Any] = {"name": "n"}
     for _ in range(depth - 1):
         data = {"name": "n", "children": [data]}

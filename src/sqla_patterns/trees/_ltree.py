@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Ltree", "LtreePath")
 
-#: What an entry of a B-tree has room for, at 8 bytes a label and 2,704 bytes.
-_LEVELS = 320
+#: A GiST index keeps pairs of paths, at 8 bytes a label, and needs two of them on a page of 8,192 bytes; past some 250 levels
+#: PostgreSQL runs out of stack trying to split one.
+_LEVELS = 200
 
 
 class Ltree(UserDefinedType[str]):
@@ -123,7 +124,7 @@ class LtreePath:
     before the table. In a migration the type is `Ltree`, with ``import sqla_patterns.trees`` in it. The extension has to be in
     the ``search_path``.
 
-    **Limits.** 320 levels, and 1,000,000 children of one parent, by position: beyond, `PathOverflowError` is raised before
+    **Limits.** 200 levels, and 1,000,000 children of one parent, by position: beyond, `PathOverflowError` is raised before
     anything is written.
 
     **When not to use it.** Where the application shall run on another database too: `MaterializedPath` does the same there. Where

@@ -100,7 +100,8 @@ class PathIndex(TreeIndex):
     def _paths_of(self, keys: Sequence[Any]) -> tuple[Any, ColumnElement[bool], Any]:
         """The path of an alias of the table, what makes it that of `keys`, and the alias."""
         alias = self.config.table.alias()
-        return alias.c[self.columns()["path"].key], alias.c[self.config.pk.key].in_(keys), alias
+        pk = alias.c[self.config.pk.key]
+        return alias.c[self.columns()["path"].key], pk == keys[0] if len(keys) == 1 else pk.in_(keys), alias
 
     # -- writing ---------------------------------------------------------------------------------
 
