@@ -58,15 +58,18 @@ def tree(trees: Callable[..., Tree]) -> Tree:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out dataclass bases on servers: what a base maps is the same for all databases, and SQLite has met it."""
-    dropped = [item for item in items if _is_dataclass_on_a_server(item)]
+    """Leave out on servers what is the same for all databases, and SQLite has met: what a base maps, and how an index counts."""
+    dropped = [item for item in items if _is_left_to_sqlite(item)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         gone = set(dropped)
         items[:] = [item for item in items if item not in gone]
 
 
-def _is_dataclass_on_a_server(item: pytest.Item) -> bool:
+def _is_left_to_sqlite(item: pytest.Item) -> bool:
     params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     shape, database = params.get("shape"), params.get("database", "sqlite")
-    return isinstance(shape, Shape) and shape.base == "dataclass" and database != "sqlite"
+    if not isinstance(shape, Shape) or database == "sqlite":
+        return False
+    indexed_by_order = shape.index.by_order and shape.collection == "sorted" and "test_paths" not in item.nodeid
+    return shape.base == "dataclass" or indexed_by_order

@@ -58,7 +58,7 @@ class LtreeIndex(PathIndex):
     @classmethod
     def complete_table(cls, mapper: Mapper[Any], table: Table, pk: Column[Any]) -> None:
         # A migration compares the table with what it reflects, and PostgreSQL's dialect does not know the type of an extension.
-        PGDialect.ischema_names.setdefault("ltree", Ltree)
+        cast("dict[str, Any]", PGDialect.ischema_names).setdefault("ltree", Ltree)
         path = path_column(table, mapper.class_)
         mine = [index for index in table.indexes if next(iter(index.columns), None) is path]
         by_method = {index.dialect_options["postgresql"]["using"] or "btree": index for index in mine}
@@ -84,7 +84,7 @@ class LtreeIndex(PathIndex):
         return and_(*criteria)
 
     def depth(self, path: Any, max_depth: int) -> ColumnElement[bool]:
-        return cast("ColumnElement[bool]", func.nlevel(path) <= max_depth + 1)
+        return func.nlevel(path) <= max_depth + 1
 
     # -- reading ---------------------------------------------------------------------------------
 

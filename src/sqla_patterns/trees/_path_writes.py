@@ -21,7 +21,7 @@ from ._numbering import shifted
 from ._path_rules import MOST, WIDTH, Rule, Rules, last_step
 from ._peek import describe, identity_of
 from ._plan import Link, Plan, Token
-from ._sa import changed, committed
+from ._sa import changed, committed, state_of
 from ._touched import touch
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ class PathChange(Change):
                 raise too_many(self.index, f"the children of <{self.index.config.name} {pk!r}>")
         if not newcomers:
             return
-        there = {token: token[1] for token in newcomers if token is not None and not self._is_new(token)}
+        there: dict[Token, Any] = {
+            token: token[1] for token in newcomers if token is not None and not self._is_new(token)
+        }
         highest = self.index.highest_steps(self.plan.connection, list(there.values()), roots=None in newcomers)
         for token, links in newcomers.items():
             if position is not None:
@@ -237,13 +239,13 @@ class PathChange(Change):
         if self.rules:
             for node in plan.loaded_nodes():
                 old = node.__dict__.get("path")
-                if old is not None:
-                    self._show(node, old, self.rules.apply(old))
+                if old is not None and (new := self.rules.apply(old)) != old:
+                    self._show(node, new)
         for token, link in self._links.items():
             if link.new:
                 link.node.path = self._final[token]
-            else:
-                self._show(link.node, link.node.__dict__.get("path"), self._final[token])
+            elif link.node.__dict__.get("path") != self._final[token]:
+                self._show(link.node, self._final[token])
 
     def _new_path(self) -> Any:
         """What `Rules.apply` says, in SQL, of the path of an affected row."""
@@ -254,10 +256,9 @@ class PathChange(Change):
         whens = [(rule.holds(self.path, self.index.value), rule.expression(text)) for rule in (first, *others)]
         return case(*whens, else_=text)
 
-    def _show(self, node: Any, old: str | None, new: str) -> None:
-        if old != new:
-            set_committed_value(node, "path", new)
-            self.plan.touched.add(inspect(node))
+    def _show(self, node: Any, path: str) -> None:
+        set_committed_value(node, "path", path)
+        self.plan.touched.add(state_of(node))
 
 
 class PathPlacement(Placement):
@@ -300,7 +301,7 @@ class PathPlacement(Placement):
 def write_rows(index: PathIndex, connection: Connection, rows: Mapping[Any, str]) -> None:
     """Write paths by key, in one batch."""
     config = index.config
-    values = {**keep_onupdate(config.table), index.columns()["path"]: bindparam("_path")}
+    values: dict[Any, Any] = {**keep_onupdate(config.table), index.columns()["path"]: bindparam("_path")}
     statement = update(config.table).where(config.pk == bindparam("_pk")).values(values)
     if rows:
         connection.execute(statement, [{"_pk": pk, "_path": path} for pk, path in rows.items()])

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from sqlalchemy import ColumnElement, Connection, Index, String, Table, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Index, String, Table, and_, func, inspect, select
 from sqlalchemy.dialects.mysql import VARCHAR
 from sqlalchemy.orm import Mapped, Mapper, Session, mapped_column
 
@@ -16,7 +16,7 @@ from ..exceptions import MappingError
 from ._checks import chunks
 from ._errors import TreeProblem
 from ._index import Change, Placement, Row, TreeIndex, needs_tree
-from ._path_rules import MOST, PathFormat, last_step
+from ._path_rules import MOST, WIDTH, PathFormat, last_step
 from ._path_writes import PathChange, PathPlacement, rewrite, too_deep, too_many
 from ._sa import changed
 
@@ -44,7 +44,7 @@ class PathIndex(TreeIndex):
         super().__init__(config)
         length = getattr(self.columns()["path"].type, "length", None)
         #: How many levels a path holds.
-        self.most_levels: int = (length or _LENGTH) // len(self.format.join(None, 0))
+        self.most_levels: int = (length or _LENGTH) // WIDTH
 
     @classmethod
     def complete_table(cls, mapper: Mapper[Any], table: Table, pk: Column[Any]) -> None:
@@ -71,7 +71,7 @@ class PathIndex(TreeIndex):
 
     def depth(self, path: Any, max_depth: int) -> ColumnElement[bool]:
         """Whether a path has at most `max_depth` steps below its root."""
-        return cast("ColumnElement[bool]", func.length(path) <= self.format.length(max_depth + 1))
+        return func.length(path) <= self.format.length(max_depth + 1)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class PathIndex(TreeIndex):
     # -- writing ---------------------------------------------------------------------------------
 
     def change(self, plan: Plan) -> Change | None:
-        if plan.links or any(changed(cast("Any", node)._sa_instance_state, "path") for node in plan.dirty):
+        if plan.links or any(changed(inspect(node), "path") for node in plan.dirty):
             return PathChange(plan, self)
         return None
 
@@ -120,15 +120,14 @@ class PathIndex(TreeIndex):
         for keys in chunks(parents):
             last = func.max(self.text(path), type_=String())
             statement = select(config.parent_id, last).where(config.parent_id.in_(keys)).group_by(config.parent_id)
-            for parent, highest in connection.execute(locking_read(connection, statement)):
-                if highest is not None:
-                    found[parent] = last_step(highest)
+            rows: Sequence[Any] = connection.execute(locking_read(connection, statement)).all()
+            found.update((parent, last_step(highest)) for parent, highest in rows if highest is not None)
         if roots:
             # The first step of the last path of all, which the index of paths knows.
-            statement = select(path).where(path.is_not(None)).order_by(path.desc()).limit(1)
-            highest = connection.scalar(locking_read(connection, statement))
+            top = select(path).where(path.is_not(None)).order_by(path.desc()).limit(1)
+            highest = connection.scalar(locking_read(connection, top))
             if highest is not None:
-                found[None] = last_step(highest[: len(self.format.join(None, 0))])
+                found[None] = last_step(highest[:WIDTH])
         return found
 
     # -- integrity -------------------------------------------------------------------------------
@@ -145,7 +144,7 @@ class PathIndex(TreeIndex):
             above = paths.get(row.parent)
             if row.parent is not None and above is None:
                 continue  # The parent has none, which is named, so nothing says what this one should be.
-            step = path[-len(self.format.join(None, 0)) :]
+            step = path[-WIDTH:]
             if not (step.isascii() and step.isdigit()) or path != self.format.join(above, int(step)):
                 wanted = "one step" if above is None else f"that of its parent, {above!r}, and one step"
                 detail = f"path of <{name} {row.pk!r}> is {path!r}, and should be {wanted}"
