@@ -49,7 +49,7 @@ class IndexKind:
 #: An index of the room joins the contract suite here.
 INDEXES: tuple[IndexKind, ...] = (
     IndexKind("adjacency"),
-    IndexKind("nested", NestedSets, allowance=2),
+    IndexKind("nested", NestedSets, allowance=1),
     # One UPDATE, and a look at the last root or at how deep a moved subtree is.
     IndexKind("paths", MaterializedPath, allowance=2, deep=False, by_order=True),
     IndexKind("ltree", LtreePath, databases=("postgresql",), allowance=2, deep=False, by_order=True),

@@ -13,14 +13,27 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 from sqlalchemy.orm.base import NO_VALUE
 
-from ._checks import chunks
 from ._marks import clear_mark
 from ._members import Changes, sort_children
+from ._path_locks import chunks
 from ._peek import loaded_parent
 from ._plan import Link, Plan
 from ._sa import changed, committed, forget_change, unflushed_additions
 
-__all__ = ("apply_links",)
+__all__ = ("apply_links", "discard_derived")
+
+
+def discard_derived(plan: Plan) -> None:
+    """Take back what somebody, or `Session.merge`, wrote to attributes that an index derives."""
+    for node in plan.dirty:
+        state = inspect(node)
+        for name in plan.config.index.attributes:
+            if changed(state, name):
+                before = committed(state, name, NO_VALUE)
+                if before is NO_VALUE:
+                    plan.session.expire(node, [name])
+                else:
+                    set_committed_value(node, name, before)
 
 
 def apply_links(plan: Plan) -> None:

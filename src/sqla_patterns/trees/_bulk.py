@@ -12,7 +12,6 @@ from sqlalchemy.orm import Mapper, Session, selectin_polymorphic, undefer
 from .._locks import locking_read
 from ..exceptions import DuplicateKeyError
 from ._allocate import allocate_keys
-from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
 from ._data import CHILDREN, Entry, Mappers, TreeData, is_written, read_data
 from ._errors import InvalidMoveError
@@ -20,6 +19,7 @@ from ._index import Placement
 from ._loading import load_rows
 from ._members import change_children, sort_children
 from ._node import KeyedTreeNode, NodeT, TreeNode
+from ._path_locks import chunks, lock_place
 from ._predicates import key_of
 from ._sa import mark_inserted
 from ._touched import touch
@@ -62,7 +62,8 @@ def insert_tree(session: Session, entity: type[NodeT], data: TreeData, parent: o
     if not entries:
         return []
     connection = session.connection(bind_arguments={"mapper": config.mapper})
-    if not lock_place(connection, config, parent_pk):
+    kept = lock_place(connection, config, parent_pk)
+    if kept is None:
         raise InvalidMoveError(f"nothing can go below <{config.name} {parent_pk!r}>, which does not exist")
     tops = [entry for entry in entries if entry.above is None]
     _refuse_present_keys(connection, config, parent_pk, tops)
@@ -70,7 +71,7 @@ def insert_tree(session: Session, entity: type[NodeT], data: TreeData, parent: o
         _number_tops(connection, config, parent_pk, tops)
     for entry in tops:
         entry.values["parent_id"] = parent_pk
-    placement = config.index.place(session, connection, parent_pk, entries)
+    placement = config.index.place(session, connection, parent_pk, kept, entries)
     _insert(session, connection, config, entries, placement)
     placement.finish()
     return _show(session, entity, config, parent_pk, [entry.pk for entry in tops])

@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 from .._declarative import keep_onupdate
 from .._locks import allow_deep_recursion, is_mysql, locking_read, take_write_lock
 from .._typing import SelfLinked
-from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
 from ._errors import DeleteRestrictedError, InvalidMoveError
 from ._index import descendants_cte
 from ._marks import Mark
 from ._members import Changes, change_children
+from ._path_locks import chunks, lock_place
 from ._peek import describe, identity_of, loaded_parent
 from ._plan import Link, Plan
 from ._predicates import key_of

@@ -25,7 +25,7 @@ from typing import Any, cast
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .._locks import lift_recursion_limit
-from ._apply import apply_links
+from ._apply import apply_links, discard_derived
 from ._checks import check_keys, lock_and_check, lock_lists
 from ._config import TreeConfig, config_of
 from ._deletes import keep_children, resolve_deletes
@@ -64,6 +64,7 @@ def _before_flush(session: Session, flush_context: object, instances: object) ->
         keep_children(plan)
         lock_and_check(plan)
         check_keys(plan)
+        discard_derived(plan)
         number(plan)
         change = config.index.change(plan)
         resolve_deletes(plan)

@@ -135,8 +135,17 @@ class TreeIndex:
         """Prepare what `plan` means for the index: SELECTs and checks, no writes. None if it means nothing."""
         return None
 
-    def place(self, session: Session, connection: Connection, parent_pk: Any, entries: Sequence[Entry]) -> Placement:
-        """Prepare new rows below `parent_pk`, behind its children, and make room for them; the place is locked.
+    def place(
+        self,
+        session: Session,
+        connection: Connection,
+        parent_pk: Any,
+        kept: Mapping[str, Any],
+        entries: Sequence[Entry],
+    ) -> Placement:
+        """Prepare new rows below `parent_pk`, behind its children, and make room for them.
+
+        The place is locked, and `kept` is what the index keeps about the parent.
 
         Sets values of entries that are known by now; each entry gets the same keys, so that their rows make one batch.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
@@ -16,7 +16,7 @@ from .._typing import ParentKey
 from ._errors import TreeProblem
 from ._index import Change, Placement, Row, TreeIndex, needs_tree
 from ._lines import Numbers
-from ._nested_writes import NestedChange, NestedPlacement, name_trees_of_new_nodes, rewrite
+from ._nested_writes import NestedChange, NestedPlacement, name_trees_of_new_nodes, numbers_of, rewrite
 
 if TYPE_CHECKING:
     from ._config import TreeConfig
@@ -83,8 +83,16 @@ class NestedSetsIndex(TreeIndex):
     def change(self, plan: Plan) -> Change | None:
         return NestedChange(plan) if plan.links else None
 
-    def place(self, session: Session, connection: Connection, parent_pk: Any, entries: Sequence[Entry]) -> Placement:
-        return NestedPlacement(self.config, session, connection, parent_pk, entries)
+    def place(
+        self,
+        session: Session,
+        connection: Connection,
+        parent_pk: Any,
+        kept: Mapping[str, Any],
+        entries: Sequence[Entry],
+    ) -> Placement:
+        parent = None if parent_pk is None else numbers_of(self.config, parent_pk, kept)
+        return NestedPlacement(self.config, session, connection, parent, entries)
 
     # -- integrity -------------------------------------------------------------------------------
 

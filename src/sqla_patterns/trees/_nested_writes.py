@@ -13,11 +13,11 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from .._declarative import keep_onupdate
 from .._locks import is_mysql, locking_read
-from ._checks import chunks
 from ._errors import TreeDamagedError, TreeProblem
 from ._index import Change, Placement
 from ._lines import Numbers, Piece, Pieces, Splice
 from ._numbering import shifted
+from ._path_locks import chunks
 from ._plan import Link
 from ._touched import touch
 
@@ -178,21 +178,15 @@ class NestedPlacement(Placement):
         config: TreeConfig,
         session: Session,
         connection: Connection,
-        parent_pk: Any,
+        parent: Numbers | None,
         entries: Sequence[Entry],
     ) -> None:
         self.config = config
         self.connection = connection
-        self.roots = [entry for entry in entries if entry.above is None] if parent_pk is None else []
-        if parent_pk is None:
+        self.roots = [entry for entry in entries if entry.above is None] if parent is None else []
+        if parent is None:
             counter, depth, self._tree = 1, 0, None
         else:
-            columns = config.index.columns().values()
-            statement = select(*columns).where(config.pk == parent_pk)
-            row = connection.execute(locking_read(connection, statement)).one()
-            if None in row:
-                raise _missing(config, parent_pk)
-            parent = Numbers(*row)
             counter, depth, self._tree = parent.right, parent.depth + 1, parent.tree
             pieces = Pieces([Piece(parent.tree, parent.right, None, parent.tree, 2 * len(entries), 0)])
             write_numbers(config, connection, pieces)
@@ -202,7 +196,7 @@ class NestedPlacement(Placement):
             while len(path) > entry.level:
                 path.pop().values["right"] = counter
                 counter += 1
-            if entry.level == 0 and parent_pk is None:
+            if entry.level == 0 and parent is None:
                 counter = 1  # Each tree has a line of its own.
             entry.values.update(left=counter, right=None, depth=depth + entry.level, tree_id=self._tree)
             counter += 1
@@ -228,10 +222,18 @@ def _tree_of(entry: Entry) -> Any:
 
 def _numbers(plan: Plan, pk: Any) -> Numbers:
     """What the row of a node says, as read under the lock."""
-    kept = plan.kept[pk]
+    return numbers_of(plan.config, pk, plan.kept[pk])
+
+
+def numbers_of(config: TreeConfig, pk: Any, kept: Mapping[str, Any]) -> Numbers:
+    """The numbers of a row.
+
+    Raises:
+        TreeDamagedError: it has none.
+    """
     numbers = Numbers(kept["left"], kept["right"], kept["depth"], kept["tree_id"])
     if None in numbers:
-        raise _missing(plan.config, pk)
+        raise _missing(config, pk)
     return numbers
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 
 from .._declarative import keep_onupdate
 from .._locks import locking_read
-from ._checks import chunks
+from ._path_locks import chunks
 from ._peek import identity_of, loaded_list
 from ._plan import Link, Plan, Token
 from ._sa import unflushed_additions

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Connection, bindparam, case, func, inspect, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
-from sqlalchemy.orm.base import NO_VALUE
 
 from .._declarative import keep_onupdate
 from .._locks import locking_read
 from ..exceptions import StateError
-from ._checks import chunks
 from ._errors import PathOverflowError, TreeDamagedError, TreeProblem
 from ._index import Change, Placement
 from ._numbering import shifted
+from ._path_locks import chunks
 from ._path_rules import MOST, WIDTH, Rule, Rules, last_step
 from ._peek import describe, identity_of
 from ._plan import Link, Plan, Token
-from ._sa import changed, committed, state_of
+from ._sa import state_of
 from ._touched import touch
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ class PathChange(Change):
         self.format = index.format
         self.path = index.columns()["path"]
         self._links: dict[Token, Link] = {link.token: link for link in plan.links}
-        self._restored = self._values_to_restore()
         # What rules start from: nodes that have a link, and parents among whose children room is made, by their old paths.
         self._tops = {self._old(link.pk): link for link in plan.links if not link.new}
         self._crowded = {self._old(pk): (pk, gaps) for pk, gaps in plan.gaps.items() if pk is not None}
@@ -206,31 +204,10 @@ class PathChange(Change):
             raise too_deep(self.index, f"<{config.name} {deep!r}>")
         return found
 
-    def _values_to_restore(self) -> dict[int, tuple[Any, str | None]]:
-        """Paths that somebody set, or that `Session.merge` brought along, and what the rows have instead."""
-        found: dict[int, tuple[Any, str | None]] = {}
-        unknown: dict[Any, Any] = {}
-        for node in self.plan.dirty:
-            state = inspect(node)
-            if changed(state, "path"):
-                before = committed(state, "path", NO_VALUE)
-                if before is NO_VALUE:
-                    unknown[identity_of(node)] = node
-                else:
-                    found[id(node)] = node, before
-        config = self.plan.config
-        for keys in chunks(unknown):
-            statement = select(config.pk, self.path).where(config.pk.in_(keys))
-            for pk, path in self.plan.connection.execute(locking_read(self.plan.connection, statement)):
-                found[id(unknown[pk])] = unknown[pk], path
-        return found
-
     # -- before the unit of work -----------------------------------------------------------------
 
     def write(self) -> None:
         plan, config = self.plan, self.plan.config
-        for node, before in self._restored.values():
-            set_committed_value(node, "path", before)
         if self.rows is not None:
             write_rows(self.index, plan.connection, self.rows)
         elif self.rules:
@@ -264,9 +241,12 @@ class PathChange(Change):
 class PathPlacement(Placement):
     """The paths of `insert_tree`, which stand in the rows that it inserts."""
 
-    def __init__(self, index: PathIndex, connection: Connection, parent_pk: Any, entries: Sequence[Entry]) -> None:
+    def __init__(
+        self, index: PathIndex, connection: Connection, parent_pk: Any, above: str | None, entries: Sequence[Entry]
+    ) -> None:
         config = index.config
-        above = None if parent_pk is None else self._path_of(index, connection, parent_pk)
+        if parent_pk is not None and above is None:
+            raise missing(index, parent_pk)
         positioned = config.position is not None
         counters: dict[int | None, int] = {}
         if parent_pk is None or not positioned:
@@ -288,14 +268,6 @@ class PathPlacement(Placement):
             if index.format.levels(path) > index.most_levels:
                 raise too_deep(index, "a part of the data")
             entry.values["path"] = path
-
-    @staticmethod
-    def _path_of(index: PathIndex, connection: Connection, pk: Any) -> str:
-        statement = select(index.columns()["path"]).where(index.config.pk == pk)
-        path = connection.scalar(locking_read(connection, statement))
-        if path is None:
-            raise missing(index, pk)
-        return cast("str", path)
 
 
 def write_rows(index: PathIndex, connection: Connection, rows: Mapping[Any, str]) -> None:

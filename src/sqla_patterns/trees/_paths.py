@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from sqlalchemy import ColumnElement, Connection, Index, String, Table, and_, func, inspect, select
+from sqlalchemy import ColumnElement, Connection, Index, String, Table, and_, func, select
 from sqlalchemy.dialects.mysql import VARCHAR
 from sqlalchemy.orm import Mapped, Mapper, Session, mapped_column
 
 from .._declarative import mixin_attr
 from .._locks import locking_read
 from ..exceptions import MappingError
-from ._checks import chunks
 from ._errors import TreeProblem
 from ._index import Change, Placement, Row, TreeIndex, needs_tree
+from ._path_locks import chunks
 from ._path_rules import MOST, WIDTH, PathFormat, last_step
 from ._path_writes import PathChange, PathPlacement, rewrite, too_deep, too_many
-from ._sa import changed
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
@@ -106,12 +105,17 @@ class PathIndex(TreeIndex):
     # -- writing ---------------------------------------------------------------------------------
 
     def change(self, plan: Plan) -> Change | None:
-        if plan.links or any(changed(inspect(node), "path") for node in plan.dirty):
-            return PathChange(plan, self)
-        return None
+        return PathChange(plan, self) if plan.links else None
 
-    def place(self, session: Session, connection: Connection, parent_pk: Any, entries: Sequence[Entry]) -> Placement:
-        return PathPlacement(self, connection, parent_pk, entries)
+    def place(
+        self,
+        session: Session,
+        connection: Connection,
+        parent_pk: Any,
+        kept: Mapping[str, Any],
+        entries: Sequence[Entry],
+    ) -> Placement:
+        return PathPlacement(self, connection, parent_pk, kept.get("path"), entries)
 
     def highest_steps(self, connection: Connection, parents: Sequence[Any], *, roots: bool) -> dict[Any, int]:
         """The last step of the last child of each of `parents`; of the last root under None."""
