@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from sqlalchemy import ColumnElement, Index, String, Table, and_, func, literal, select
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -39,9 +38,11 @@ class Ltree(UserDefinedType[str]):
     cache_ok = True
 
     def get_col_spec(self, **options: Any) -> str:
+        """The name of the type in DDL."""
         return "LTREE"
 
     def bind_expression(self, bindvalue: Any) -> ColumnElement[str]:
+        """Have the server make an ltree of the text that is sent."""
         # Drivers that ask the server for the types of parameters would want a codec of the extension's type.
         return func.text2ltree(bindvalue, type_=self)
 
@@ -57,6 +58,9 @@ class LtreeIndex(PathIndex):
 
     @classmethod
     def complete_table(cls, mapper: Mapper[Any], table: Table, pk: Column[Any]) -> None:
+        # Here, where somebody uses the type: importing a dialect maps tables and listens to events.
+        from sqlalchemy.dialects.postgresql.base import PGDialect
+
         # A migration compares the table with what it reflects, and PostgreSQL's dialect does not know the type of an extension.
         cast("dict[str, Any]", PGDialect.ischema_names).setdefault("ltree", Ltree)
         path = path_column(table, mapper.class_)

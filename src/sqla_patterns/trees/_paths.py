@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from sqlalchemy import ColumnElement, Connection, Index, String, Table, and_, func, select
-from sqlalchemy.dialects.mysql import VARCHAR
 from sqlalchemy.orm import Mapped, Mapper, Session, mapped_column
 
 from .._declarative import mixin_attr
@@ -246,6 +245,9 @@ class MaterializedPath:
 
 def _binary_string() -> String:
     """Text that every database compares byte by byte; SQLite does by itself."""
+    # Here, where somebody maps a class: importing a dialect listens to events.
+    from sqlalchemy.dialects.mysql import VARCHAR
+
     return (
         String(_LENGTH)
         .with_variant(String(_LENGTH, collation="C"), "postgresql")
