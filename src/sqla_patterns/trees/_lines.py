@@ -152,7 +152,8 @@ class Splice:
                     counter += 1
                     stack.append(("close", token))
                     stack += [("node", child, depth + 1) for child in reversed(self._below.get(token, ()))]
-                case (_, token):
+                case _:
+                    token = item[1]
                     left, depth = opened.pop(token)
                     self.placed[token] = Numbers(left, counter, depth, to_tree)
                     counter += 1

@@ -238,7 +238,7 @@ def numbers_of(config: TreeConfig, pk: Any, kept: Mapping[str, Any]) -> Numbers:
 
 
 def _key(node: Any) -> Any:
-    return cast("Any", inspect(node).identity)[0]
+    return inspect(node).identity[0]
 
 
 def _missing(config: TreeConfig, pk: Any) -> TreeDamagedError:
@@ -280,8 +280,8 @@ def write_numbers(config: TreeConfig, connection: Connection, pieces: Pieces) ->
     if len(pieces) > _BRANCHES:
         names = tuple(config.index.columns().values())
         statement = select(config.pk, *names).where(_affected(tuple(names), pieces))
-        rows = connection.execute(locking_read(connection, statement)).all()
-        _write_rows(config, connection, {row[0]: pieces.apply(Numbers(*row[1:])) for row in rows})
+        rows: Sequence[Any] = connection.execute(locking_read(connection, statement)).all()
+        _write_rows(config, connection, {row[0]: pieces.apply(Numbers(row[1], row[2], row[3], row[4])) for row in rows})
         return
     table = config.table
     columns = tuple(config.index.columns().values())

@@ -60,7 +60,8 @@ def lock_paths(connection: Connection, config: TreeConfig, attach: Collection[An
     while True:
         savepoint = connection.begin_nested() if start_again else None
         locked = Locked({}, {}, snapshot_reads=False)
-        wanted, whole = set(attach), {*paths, *(attach if keeps else ())}
+        wanted: set[Any] = set(attach)
+        whole: set[Any] = {*paths, *(attach if keeps else ())}
         checked = set(whole)
         while wanted or whole:
             for keys in chunks(wanted | whole):
@@ -70,7 +71,8 @@ def lock_paths(connection: Connection, config: TreeConfig, attach: Collection[An
                     locked.kept[pk] = dict(zip(config.index.attributes, kept, strict=True))
                 locked = locked._replace(snapshot_reads=isolation == "repeatable read")
             above = {locked.rows[key] for key in _on_paths(locked.rows, checked)}
-            wanted, whole = set(), {key for key in above if key is not None and key not in locked.rows}
+            wanted = set()
+            whole = {key for key in above if key is not None and key not in locked.rows}
             if whole and savepoint is not None:
                 break
             checked |= whole
