@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -89,4 +90,28 @@ def _closure(connection: Connection, cls: Any) -> None:
     assert found == wanted, "pairs of the closure: (descendant, depth, ancestor)"
 
 
-_CHECKS: dict[str, Callable[[Connection, Any], None]] = {"NestedSets": _nested_sets, "ClosureTable": _closure}
+def _paths(connection: Connection, cls: Any) -> None:
+    tree = _Tree(connection, cls)
+    steps = {pk: (kept["path"] or "").split(".") for pk, kept in tree.kept.items()}
+    if not any(len(labels) > 1 for labels in steps.values()):
+        steps = {pk: re.findall("......", labels[0]) for pk, labels in steps.items()}
+    for pk, labels in steps.items():
+        chain = tree.chain(pk)
+        path = tree.kept[pk]["path"]
+        assert path is not None, f"{pk} has no path"
+        assert path in ("".join(labels), ".".join(labels)), f"path of {pk}: {path}"
+        assert all(len(label) == 6 and label.isdigit() for label in labels), f"path of {pk}: {path}"
+        assert len(labels) == len(chain), f"{pk} lies below {chain[1:]} and has the path {path}"
+        if tree.parent[pk] is not None:
+            assert labels[:-1] == steps[tree.parent[pk]], f"path of {pk}: {path}, of its parent {chain[1]}"
+            if tree.ordered:
+                assert int(labels[-1]) == tree.position[pk], f"path of {pk}: {path}, position {tree.position[pk]}"
+    assert len({tuple(labels) for labels in steps.values()}) == len(steps), f"a path is taken twice: {steps}"
+
+
+_CHECKS: dict[str, Callable[[Connection, Any], None]] = {
+    "NestedSets": _nested_sets,
+    "ClosureTable": _closure,
+    "MaterializedPath": _paths,
+    "LtreePath": _paths,
+}

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Connection, String, Uuid, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from sqla_patterns.trees import KeyedTreeNode, TreeNode, TreeOptions, verify_tree
+from sqla_patterns.trees import KeyedTreeNode, LtreePath, TreeNode, TreeOptions, verify_tree
 from tests.trees._indexes import assert_index_sound
-from tests.trees._shapes import INDEXES, IndexKind
+from tests.trees._shapes import INDEXES, IndexKind, create_ltree_with
 
 __all__ = ("KEYED", "SHAPES", "SIBLINGS", "Shape", "assert_sound", "each", "read_forest")
 
@@ -59,6 +59,8 @@ class Shape:
         if self.keyed:
             options["key"] = "name"
         body["__tree__"] = TreeOptions(**options)
+        if LtreePath in self.mixins:
+            create_ltree_with(base.metadata)
         return type("Node", (*self.mixins, base), body)
 
     def add(self, session: Session, cls: Any, name: str, tag: int = 0, **values: Any) -> Any:

@@ -17,10 +17,18 @@ from types import SimpleNamespace, new_class
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, Integer, MetaData, String, Uuid, inspect, select
+from sqlalchemy import DDL, Engine, ForeignKey, Integer, MetaData, String, Uuid, event, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, selectinload
 
-from sqla_patterns.trees import ClosureTable, KeyedTreeNode, NestedSets, TreeNode, TreeOptions
+from sqla_patterns.trees import (
+    ClosureTable,
+    KeyedTreeNode,
+    LtreePath,
+    MaterializedPath,
+    NestedSets,
+    TreeNode,
+    TreeOptions,
+)
 from tests._support import StatementLog, count_statements
 from tests.trees._indexes import INDEX_ATTRIBUTES, assert_index_sound
 
@@ -36,6 +44,7 @@ class IndexKind:
         allowance: statements that it may add to a flush or function of the bare adjacency list.
         deep: whether it takes trees of depth 5,000.
         tables: tables of its own, which `verify_tree` reads too.
+        by_order: whether it does something else where siblings sort themselves.
     """
 
     name: str
@@ -44,6 +53,7 @@ class IndexKind:
     allowance: int = 0
     deep: bool = True
     tables: int = 0
+    by_order: bool = False
 
 
 #: An index of the room joins the contract suite here.
@@ -52,6 +62,9 @@ INDEXES: tuple[IndexKind, ...] = (
     IndexKind("nested", NestedSets, allowance=1),
     # A move is a DELETE and an INSERT in the closure.
     IndexKind("closure", ClosureTable, allowance=2, deep=False, tables=1),
+    # One UPDATE, and a look at the last root or at how deep a moved subtree is.
+    IndexKind("paths", MaterializedPath, allowance=2, deep=False, by_order=True),
+    IndexKind("ltree", LtreePath, databases=("postgresql",), allowance=2, deep=False, by_order=True),
 )
 
 
@@ -105,7 +118,9 @@ _CONTRACT = [
         ("plain", "sorted"),
     )
     # All of them for the bare tree; what an index does depends on the base no more and hardly on the collection.
-    if index.mixin is None or (base, collection) in (("plain", "list"), ("dataclass", "keyed"))
+    if index.mixin is None
+    or (base, collection) in (("plain", "list"), ("dataclass", "keyed"))
+    or (index.by_order and (base, collection) == ("plain", "sorted"))
 ]
 _KEY_KINDS = [
     Shape(base, collection, key, index)
@@ -130,6 +145,11 @@ in_lists = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT
 sorts_itself = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if not shape.positioned))
 
 
+def create_ltree_with(metadata: MetaData) -> None:
+    """Have the extension created before the tables, as a migration would."""
+    event.listen(metadata, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS ltree"))
+
+
 class Tree:
     """A fresh tree class of one shape."""
 
@@ -142,6 +162,8 @@ class Tree:
         )
         self.cls: Any = new_class("Node", bases, exec_body=lambda body: body.update(self._body()))
         self.metadata: MetaData = Base.metadata
+        if shape.index.mixin is LtreePath:
+            create_ltree_with(self.metadata)
 
     def _body(self) -> dict[str, Any]:
         dataclass_base = self.shape.base == "dataclass"

@@ -97,12 +97,14 @@ from ._bulk import dump_tree, insert_tree
 from ._closure_table import ClosureTable
 from ._data import TreeData
 from ._deletes import delete_subtree
-from ._errors import DeleteRestrictedError, InvalidMoveError, TreeDamagedError, TreeProblem
+from ._errors import DeleteRestrictedError, InvalidMoveError, PathOverflowError, TreeDamagedError, TreeProblem
 from ._integrity import rebuild_tree, verify_tree
 from ._loading import TreeRow, load_tree, lowest_common_ancestor, walk_tree
+from ._ltree import Ltree, LtreePath
 from ._nested_sets import NestedSets
 from ._node import KeyedTreeNode, MovePosition, TreeNode
 from ._options import OnDelete, TreeOptions
+from ._paths import MaterializedPath
 from ._render import render_tree
 
 __all__ = (
@@ -111,9 +113,13 @@ __all__ = (
     "DuplicateKeyError",
     "InvalidMoveError",
     "KeyedTreeNode",
+    "Ltree",
+    "LtreePath",
+    "MaterializedPath",
     "MovePosition",
     "NestedSets",
     "OnDelete",
+    "PathOverflowError",
     "TreeDamagedError",
     "TreeData",
     "TreeNode",

@@ -63,7 +63,7 @@ def lock_and_check(plan: Plan) -> None:
             attach.add(link.parent_pk)
         if keeps and not link.new:
             attach.add(link.pk)
-        roots = roots or (shared_lists and link.to_root)
+        roots = roots or ((shared_lists or config.index.numbers_roots) and link.to_root)
     for node in plan.renamed:
         if node.parent_id is None:
             roots = True
@@ -111,7 +111,8 @@ def _check_parents(plan: Plan) -> None:
     for link in plan.links:
         if link.moved and link.pk not in plan.rows:
             raise InvalidMoveError(f"{describe(link.node)} cannot move, since it does not exist (any more): refresh it")
-        wanted = link.moved or plan.config.position is not None or plan.config.keyed or link.parent is None
+        shared_lists = plan.config.position is not None or plan.config.keyed or plan.config.index.keeps_anything
+        wanted = link.moved or shared_lists or link.parent is None
         if wanted and link.parent_exists and link.parent_pk not in plan.rows:
             raise InvalidMoveError(
                 f"{describe(link.node)} cannot go below <{plan.config.name} {link.parent_pk!r}>, which does not exist (any more)"

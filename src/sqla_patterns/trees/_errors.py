@@ -9,7 +9,7 @@ from sqlalchemy import exc
 
 from ..exceptions import PatternError
 
-__all__ = ("DeleteRestrictedError", "InvalidMoveError", "TreeDamagedError", "TreeProblem")
+__all__ = ("DeleteRestrictedError", "InvalidMoveError", "PathOverflowError", "TreeDamagedError", "TreeProblem")
 
 
 class InvalidMoveError(PatternError, exc.InvalidRequestError):
@@ -18,6 +18,10 @@ class InvalidMoveError(PatternError, exc.InvalidRequestError):
 
 class DeleteRestrictedError(PatternError, exc.InvalidRequestError):
     """A node of a class with ``on_delete="restrict"`` still has children."""
+
+
+class PathOverflowError(PatternError, exc.InvalidRequestError):
+    """A path has no room for a node: it would lie too deep, or its number among its siblings is too high."""
 
 
 class TreeProblem(NamedTuple):

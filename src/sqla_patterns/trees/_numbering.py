@@ -49,7 +49,7 @@ def number(plan: Plan) -> None:
     if not slots:
         return
     parents = [token[1] for token in slots if token is not None]
-    last = _last_positions(plan, position, parents, roots=None in slots)
+    last = plan.last = _last_positions(plan, position, parents, roots=None in slots)
     anchors = _anchor_positions(
         plan, position, {slot[1] for family in slots.values() for slot in family if _named(slot)}
     )
