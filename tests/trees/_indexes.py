@@ -80,6 +80,16 @@ def _assert_ordered(tree: _Tree, name: str) -> None:
         assert by_position == by_index, f"siblings {by_position} stand as {by_index} in the index"
 
 
+def _closure(connection: Connection, cls: Any) -> None:
+    tree = _Tree(connection, cls)
+    table = inspect(cls).columns["parent_id"].table
+    closure = table.metadata.tables[f"{table.fullname}_closure"]
+    rows = connection.execute(select(closure.c.ancestor_id, closure.c.descendant_id, closure.c.depth))
+    found = sorted((repr(row[1]), row[2], repr(row[0])) for row in rows)
+    wanted = sorted((repr(pk), depth, repr(above)) for pk in tree.parent for depth, above in enumerate(tree.chain(pk)))
+    assert found == wanted, "pairs of the closure: (descendant, depth, ancestor)"
+
+
 def _paths(connection: Connection, cls: Any) -> None:
     tree = _Tree(connection, cls)
     steps = {pk: (kept["path"] or "").split(".") for pk, kept in tree.kept.items()}
@@ -101,6 +111,7 @@ def _paths(connection: Connection, cls: Any) -> None:
 
 _CHECKS: dict[str, Callable[[Connection, Any], None]] = {
     "NestedSets": _nested_sets,
+    "ClosureTable": _closure,
     "MaterializedPath": _paths,
     "LtreePath": _paths,
 }

@@ -20,7 +20,15 @@ import pytest
 from sqlalchemy import DDL, Engine, ForeignKey, Integer, MetaData, String, Uuid, event, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, selectinload
 
-from sqla_patterns.trees import KeyedTreeNode, LtreePath, MaterializedPath, NestedSets, TreeNode, TreeOptions
+from sqla_patterns.trees import (
+    ClosureTable,
+    KeyedTreeNode,
+    LtreePath,
+    MaterializedPath,
+    NestedSets,
+    TreeNode,
+    TreeOptions,
+)
 from tests._support import StatementLog, count_statements
 from tests.trees._indexes import INDEX_ATTRIBUTES, assert_index_sound
 
@@ -35,6 +43,7 @@ class IndexKind:
         databases: where it runs; empty for everywhere.
         allowance: statements that it may add to a flush or function of the bare adjacency list.
         deep: whether it takes trees of depth 5,000.
+        tables: tables of its own, which `verify_tree` reads too.
         by_order: whether it does something else where siblings sort themselves.
     """
 
@@ -43,6 +52,7 @@ class IndexKind:
     databases: tuple[str, ...] = ()
     allowance: int = 0
     deep: bool = True
+    tables: int = 0
     by_order: bool = False
 
 
@@ -50,6 +60,8 @@ class IndexKind:
 INDEXES: tuple[IndexKind, ...] = (
     IndexKind("adjacency"),
     IndexKind("nested", NestedSets, allowance=1),
+    # A move is a DELETE and an INSERT in the closure.
+    IndexKind("closure", ClosureTable, allowance=2, deep=False, tables=1),
     # One UPDATE, and a look at the last root or at how deep a moved subtree is.
     IndexKind("paths", MaterializedPath, allowance=2, deep=False, by_order=True),
     IndexKind("ltree", LtreePath, databases=("postgresql",), allowance=2, deep=False, by_order=True),
@@ -126,6 +138,7 @@ PLAIN = _params(shape for shape in _CONTRACT if shape.base == "plain" and shape.
 #: Marks that narrow the suite to some shapes; see the fixture `shape`.
 any_key = pytest.mark.parametrize("shape", KEY_KINDS)
 plain_list = pytest.mark.parametrize("shape", PLAIN)
+deep_list = pytest.mark.parametrize("shape", [param for param in PLAIN if param.values[0].index.deep])
 positioned = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if shape.positioned))
 keyed = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if shape.keyed))
 in_lists = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if not shape.keyed))
@@ -313,6 +326,11 @@ def _parse(outline: str) -> Iterator[tuple[str, str | None]]:
 def writes(log: StatementLog) -> list[str]:
     """The statements of a log that change rows; not the UPDATE of no row by which SQLite takes its write lock."""
     return [text for text in log.starting("INSERT", "UPDATE", "DELETE") if not text.rstrip().endswith("0 = 1")]
+
+
+def inserts_into(log: StatementLog, tree: Tree) -> list[str]:
+    """The INSERTs of a log that make rows of nodes; not those of a table that an index keeps."""
+    return [text for text in log.starting("INSERT") if f"{tree.table.name}_" not in text.split("(")[0]]
 
 
 @contextmanager

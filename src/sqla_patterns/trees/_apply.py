@@ -18,7 +18,7 @@ from ._members import Changes, sort_children
 from ._path_locks import chunks
 from ._peek import loaded_parent
 from ._plan import Link, Plan
-from ._sa import changed, committed, forget_change, unflushed_additions
+from ._sa import changed, committed, forget_change, forget_former, unflushed_additions
 
 __all__ = ("apply_links", "discard_derived")
 
@@ -59,6 +59,8 @@ def apply_links(plan: Plan) -> None:
     for link in plan.links:
         node, parent = link.node, link.parent
         if not _settled(link):
+            if not link.new:
+                forget_former(link.state, "parent")
             continue
         if "parent_id" not in node.__dict__ or node.__dict__["parent_id"] != link.parent_pk:
             node.parent_id = link.parent_pk

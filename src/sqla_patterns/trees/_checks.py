@@ -35,6 +35,8 @@ def lock_lists(plan: Plan) -> None:
         take_write_lock(connection, config.table)
     else:
         _lock(plan, plan.deleted_pks, set())
+        if config.index.keeps_anything and plan.snapshot_reads:
+            claim_lists(connection, config, _roots(plan), roots=False)
 
 
 def lock_and_check(plan: Plan) -> None:
@@ -77,7 +79,7 @@ def lock_and_check(plan: Plan) -> None:
         claimed = {link.parent_pk for link in plan.links if link.parent_exists}
         if keeps:
             # Whoever changes an index anywhere in a tree has to meet others that do at its root.
-            claimed |= {pk for pk, above in plan.rows.items() if above is None}
+            claimed |= _roots(plan)
         claim_lists(plan.connection, config, [*claimed, *(node.parent_id for node in plan.renamed)], roots=roots)
 
 
@@ -87,6 +89,10 @@ def _lock(plan: Plan, attach: set[Any], paths: set[Any]) -> None:
     plan.rows.update(locked.rows)
     plan.kept.update(locked.kept)
     plan.snapshot_reads = locked.snapshot_reads
+
+
+def _roots(plan: Plan) -> set[Any]:
+    return {pk for pk, above in plan.rows.items() if above is None}
 
 
 def _attach_point(link: Link, new: dict[int, Link]) -> Any:

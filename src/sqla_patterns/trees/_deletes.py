@@ -34,9 +34,8 @@ def resolve_deletes(plan: Plan) -> None:
     """Delete what lies below the nodes that this flush deletes, if ``on_delete`` says so, and take them out of their parents."""
     if not plan.deleted:
         return
-    plan.config.index.forget(plan.connection, plan.deleted_pks)
-    if plan.config.options.on_delete == "cascade":
-        _cascade(plan)
+    if plan.config.options.on_delete != "cascade" or not _cascade(plan):
+        plan.config.index.forget(plan.connection, plan.deleted_pks)
     changes = Changes(plan.config)
     for node in plan.deleted:
         parent = loaded_parent(node)
@@ -72,7 +71,8 @@ def _levels(rows: dict[Any, Any], tops: Iterable[Any], *, without: Collection[An
     return levels[:-1]
 
 
-def _cascade(plan: Plan) -> None:
+def _cascade(plan: Plan) -> bool:
+    """Delete what lies below the deleted nodes; True if the index has heard of those too by then."""
     config = plan.config
     rows = subtree_rows(plan.connection, config, list(plan.deleted_pks))
     leaving = {link.pk for link in plan.links if not link.new and link.moved}
@@ -80,17 +80,19 @@ def _cascade(plan: Plan) -> None:
     victims = {pk for level in levels[1:] for pk in level}
     _refuse_newcomers(plan, victims)
     if not victims:
-        return
+        return False
     if config.orm_deletes:
+        config.index.forget(plan.connection, plan.deleted_pks | victims)
         for node in _load(plan.session, config, victims):
             plan.session.delete(node)
-        return
+        return True
     if config.mapper.version_id_col is None:
         # The unit of work would delete the rest in a statement of its own, and has nothing else to do for it.
         victims |= plan.deleted_pks
     # A node that leaves is still below the victims in the table, where the database would cascade to it.
     saved = [pk for pk in leaving if rows.get(pk) in victims]
     delete_rows(plan.session, plan.connection, config, victims, depth=len(levels), detach=saved)
+    return plan.deleted_pks <= victims
 
 
 def _refuse_newcomers(plan: Plan, victims: set[Any]) -> None:

@@ -29,7 +29,8 @@ class TreeProblem(NamedTuple):
 
     Attributes:
         kind: ``"orphan"`` (its parent does not exist), ``"cycle"`` (its chain of parents comes back to it),
-            ``"duplicate_key"`` or ``"duplicate_position"`` (a sibling has the same).
+            ``"duplicate_key"`` or ``"duplicate_position"`` (a sibling has the same). Of a `ClosureTable` also ``"missing_link"``,
+            ``"extra_link"`` and ``"wrong_depth"``.
         pk: primary key of the node.
         detail: a sentence for people.
     """

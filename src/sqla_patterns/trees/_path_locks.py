@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Connection, Integer, case, func, literal_column, null, or_, select, update
 
 from .._declarative import keep_onupdate
-from .._locks import allow_deep_recursion, is_mysql, lock_rows, lock_table, take_write_lock
+from .._locks import allow_deep_recursion, is_mysql, lock_rows, lock_table, locking_read, take_write_lock
 from ._config import TreeConfig
 
 __all__ = ("Locked", "chunks", "claim_lists", "lock_paths", "lock_place")
@@ -71,8 +71,9 @@ def lock_paths(connection: Connection, config: TreeConfig, attach: Collection[An
                     locked.kept[pk] = dict(zip(config.index.attributes, kept, strict=True))
                 locked = locked._replace(snapshot_reads=isolation == "repeatable read")
             above = {locked.rows[key] for key in _on_paths(locked.rows, checked)}
-            wanted = set()
-            whole = {key for key in above if key is not None and key not in locked.rows}
+            unread: set[Any] = {key for key in above if key is not None and key not in locked.rows}
+            # The parent of an orphan is not there to be read, neither now nor next time.
+            wanted, whole = set(), _present(connection, config, unread)
             if whole and savepoint is not None:
                 break
             checked |= whole
@@ -82,6 +83,11 @@ def lock_paths(connection: Connection, config: TreeConfig, attach: Collection[An
             savepoint.commit()
             return locked
         savepoint.rollback()
+
+
+def _present(connection: Connection, config: TreeConfig, keys: Collection[Any]) -> set[Any]:
+    statements = [select(config.pk).where(config.pk.in_(batch)) for batch in chunks(keys)]
+    return {key for each in statements for key in connection.scalars(locking_read(connection, each))}
 
 
 def lock_place(connection: Connection, config: TreeConfig, parent: Any) -> dict[str, Any] | None:
