@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, Integer, String, cast, func, inspect, select, text, update
+from sqlalchemy import Engine, ForeignKey, Integer, String, cast, func, insert, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import UserDefinedType
@@ -507,6 +507,17 @@ def test_what_would_lie_too_deep_is_refused(shallow: Any, session: Session, way:
     assert sorted(depths) == [6, 6, 12, 12, 18, 24]
 
 
+def test_a_tree_that_is_too_deep_cannot_be_rebuilt(shallow: Any, session: Session) -> None:
+    """Rows that came past the ORM: refused before positions are numbered."""
+    first, last = chain(shallow, 4)
+    session.add(first)
+    session.commit()
+    session.execute(insert(shallow.__table__).values(name="5", parent_id=last.id, position=7))
+    session.commit()
+    refused(session, lambda: rebuild_tree(session, shallow), "4 levels")
+    assert [problem.kind for problem in verify_tree(session, shallow)] == ["missing_path"]
+
+
 def test_a_subtree_that_just_fits_goes_in(shallow: Any, session: Session) -> None:
     """Also where another part of it moves out of the way in the same flush."""
     first, _ = chain(shallow, 4)
@@ -785,12 +796,16 @@ def test_alembic_has_nothing_to_add(engine: Engine, plain_bases: Any, order_by: 
         Base.metadata.drop_all(engine)
 
 
-def test_the_column_compares_bytes_whatever_the_database_does(engine: Engine, plain_bases: Any) -> None:
-    """The default collation may sort by other rules, and then no range holds."""
+@pytest.mark.parametrize("length", [None, 60], ids=["ours", "declared"])
+def test_the_column_compares_bytes_whatever_the_database_does(
+    engine: Engine, plain_bases: Any, length: int | None
+) -> None:
+    """The default collation may sort by other rules, and then no range holds; also where the user says how long it is."""
     Base = plain_bases()
-    page_class(Base)
+    page_class(Base, length=length)
     Base.metadata.create_all(engine)
     (column,) = (column for column in inspect(engine).get_columns("page") if column["name"] == "path")
+    assert column["type"].length == (length or 2_400)
     collation = getattr(column["type"], "collation", None)
     assert collation == {"postgresql": "C", "mysql": "ascii_bin", "sqlite": None}[engine.dialect.name]
     assert [index["column_names"] for index in inspect(engine).get_indexes("page")].count(["path"]) == 1

@@ -160,6 +160,9 @@ class TreeIndex:
         """Compare the index with ``parent_id`` of all nodes, siblings in order; their links are sound."""
         return iter(())
 
+    def check(self, rows: Sequence[Row]) -> None:
+        """Refuse a tree that the index cannot hold; `rebuild` follows, and positions are written in between."""
+
     def rebuild(self, session: Session, connection: Connection, rows: Sequence[Row]) -> set[Any]:
         """Derive the index anew and return the keys of rows that changed; loaded objects are brought into step."""
         return set()

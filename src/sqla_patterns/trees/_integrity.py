@@ -68,6 +68,7 @@ def rebuild_tree(session: Session, entity: type[NodeT]) -> int:
             "set their parent_id first (.problems lists them)",
             problems,
         )
+    config.index.check(rows)
     changed: set[Any] = set()
     if config.position is not None:
         rows = _number(session, connection, config, rows, changed)

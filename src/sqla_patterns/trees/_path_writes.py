@@ -178,8 +178,9 @@ class PathChange(Change):
         statement = select(func.max(case(*lengths, else_=0))).where(self._affected())
         longest = self.plan.connection.scalar(locking_read(self.plan.connection, statement))
         if longest is not None and longest > self.format.length(self.index.most_levels):
-            deeper = next(link for link in self._tops.values() if link.moved)
-            raise too_deep(self.index, f"what lies below {describe(deeper.node)}")
+            first, *others = (link for link in self._tops.values() if link.moved)
+            more = f" or below another of {len(others) + 1} moved nodes" if others else ""
+            raise too_deep(self.index, f"what lies below {describe(first.node)}{more}")
 
     def _affected(self) -> Any:
         return or_(*(rule.holds(self.path, self.index.value) for rule in self.rules.outermost))

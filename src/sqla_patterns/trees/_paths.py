@@ -47,6 +47,8 @@ class PathIndex(TreeIndex):
     @classmethod
     def complete_table(cls, mapper: Mapper[Any], table: Table, pk: Column[Any]) -> None:
         path = path_column(table, mapper.class_)
+        if type(path.type) is String and path.type.collation is None:
+            path.type = _binary_string(path.type.length or _LENGTH)
         if not any(next(iter(index.columns), None) is path for index in table.indexes):
             Index(None, path)
 
@@ -159,7 +161,17 @@ class PathIndex(TreeIndex):
                 continue
             yield TreeProblem("wrong_path", row.pk, detail)
 
+    def check(self, rows: Sequence[Row]) -> None:
+        self._derive(rows)
+
     def rebuild(self, session: Session, connection: Connection, rows: Sequence[Row]) -> set[Any]:
+        final = self._derive(rows)
+        wrong = {row.pk: final[row.pk] for row in rows if row.kept["path"] != final[row.pk]}
+        rewrite(self, session, connection, wrong, final)
+        return set(wrong)
+
+    def _derive(self, rows: Sequence[Row]) -> dict[Any, str]:
+        """The paths of all nodes, without gaps and in the order of siblings."""
         children: dict[Any, list[Row]] = defaultdict(list)
         for row in rows:
             children[row.parent].append(row)
@@ -170,7 +182,7 @@ class PathIndex(TreeIndex):
             below: list[Any] = []
             for parent in level:
                 family = children.get(parent, [])
-                if len(family) > MOST:
+                if len(family) > MOST + 1:
                     raise too_many(self, f"the children of <{self.config.name} {parent!r}>")
                 for step, row in enumerate(family):
                     final[row.pk] = self.format.join(final.get(parent), step)
@@ -179,13 +191,11 @@ class PathIndex(TreeIndex):
             if below and depth > self.most_levels:
                 raise too_deep(self, f"<{self.config.name} {below[0]!r}>")
             level = below
-        wrong = {row.pk: final[row.pk] for row in rows if row.kept["path"] != final[row.pk]}
-        rewrite(self, session, connection, wrong, final)
-        return set(wrong)
+        return final
 
 
 def path_column(table: Table, cls: type[Any]) -> Column[Any]:
-    """The column of the attribute ``path``, which the user may have declared under another name."""
+    """The column of the attribute ``path``, the mixin's or one that the user declares instead."""
     mapped = table.c.get("path")
     if mapped is None:
         raise MappingError(
@@ -223,7 +233,7 @@ class MaterializedPath:
     under the lock of the list of roots. Loaded objects are brought into step likewise, without SQL.
 
     **Limits.** 400 levels, and 1,000,000 children of one parent, by position: beyond, `PathOverflowError` is raised before
-    anything is written. Declare ``path`` yourself, as ``String(n)`` with a binary collation, for n / 6 levels. Roots do
+    anything is written. Declare ``path`` yourself, as ``String(n)``, for n / 6 levels; it gets the same collations. Roots do
     not change places in the index: they come in the order in which they were made until `rebuild_tree`. Rows that came past the ORM
     have no path and are below nothing: the first write below them raises `TreeDamagedError`, and `rebuild_tree` gives them paths.
 
@@ -240,16 +250,16 @@ class MaterializedPath:
         @mixin_attr
         def path(cls):
             needs_tree(cls, "MaterializedPath")
-            return mapped_column("path", _binary_string(), nullable=True)
+            return mapped_column("path", String(_LENGTH), nullable=True)
 
 
-def _binary_string() -> String:
+def _binary_string(length: int) -> String:
     """Text that every database compares byte by byte; SQLite does by itself."""
     # Here, where somebody maps a class: importing a dialect listens to events.
     from sqlalchemy.dialects.mysql import VARCHAR
 
     return (
-        String(_LENGTH)
-        .with_variant(String(_LENGTH, collation="C"), "postgresql")
-        .with_variant(VARCHAR(_LENGTH, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
+        String(length)
+        .with_variant(String(length, collation="C"), "postgresql")
+        .with_variant(VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
     )
