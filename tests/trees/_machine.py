@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Connection, String, Uuid, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from sqla_patterns import trees
-from sqla_patterns.trees import KeyedTreeNode, TreeNode, TreeOptions
-from tests.trees._shapes import INDEXES, IndexKind
+from sqla_patterns.trees import KeyedTreeNode, LtreePath, TreeNode, TreeOptions, verify_tree
+from tests.trees._indexes import assert_index_sound
+from tests.trees._shapes import INDEXES, IndexKind, create_ltree_with
 
 __all__ = ("KEYED", "SHAPES", "SIBLINGS", "Shape", "assert_sound", "each", "read_forest")
 
@@ -59,6 +59,8 @@ class Shape:
         if self.keyed:
             options["key"] = "name"
         body["__tree__"] = TreeOptions(**options)
+        if LtreePath in self.mixins:
+            create_ltree_with(base.metadata)
         return type("Node", (*self.mixins, base), body)
 
     def add(self, session: Session, cls: Any, name: str, tag: int = 0, **values: Any) -> Any:
@@ -85,6 +87,8 @@ def _shapes(index: IndexKind) -> list[Shape]:
         mixins = (mixin,) if index.mixin is None else (index.mixin, mixin)
         return Shape(name if index.mixin is None else f"{index.name}-{name}", mixins, databases=index.databases, **more)
 
+    if index.mixin is not None:
+        return [shape("siblings", TreeNode), shape("keyed", KeyedTreeNode)]
     return [
         shape("siblings", TreeNode),
         shape("client_keys", TreeNode, client_keys=True),
@@ -132,7 +136,6 @@ def assert_sound(session: Session, cls: Any) -> dict[Any, list[Any]]:
         for parent, rows in forest.items():
             twice = {value: n for value, n in Counter(getattr(row, unique) for row in rows).items() if n > 1}
             assert not twice, f"{unique} taken more than once below {parent}: {twice}"
-    verify: Callable[..., Any] | None = getattr(trees, "verify_tree", None)
-    if verify is not None:
-        assert not list(verify(session, cls))
+    assert_index_sound(session.connection(), cls)
+    assert not list(verify_tree(session, cls))
     return forest

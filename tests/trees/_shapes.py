@@ -17,11 +17,20 @@ from types import SimpleNamespace, new_class
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, Integer, MetaData, String, Uuid, inspect, select
+from sqlalchemy import DDL, Engine, ForeignKey, Integer, MetaData, String, Uuid, event, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, selectinload
 
-from sqla_patterns.trees import KeyedTreeNode, TreeNode, TreeOptions
+from sqla_patterns.trees import (
+    ClosureTable,
+    KeyedTreeNode,
+    LtreePath,
+    MaterializedPath,
+    NestedSets,
+    TreeNode,
+    TreeOptions,
+)
 from tests._support import StatementLog, count_statements
+from tests.trees._indexes import INDEX_ATTRIBUTES, assert_index_sound
 
 SCHEMA = "side"
 
@@ -34,6 +43,8 @@ class IndexKind:
         databases: where it runs; empty for everywhere.
         allowance: statements that it may add to a flush or function of the bare adjacency list.
         deep: whether it takes trees of depth 5,000.
+        tables: tables of its own, which `verify_tree` reads too.
+        by_order: whether it does something else where siblings sort themselves.
     """
 
     name: str
@@ -41,10 +52,20 @@ class IndexKind:
     databases: tuple[str, ...] = ()
     allowance: int = 0
     deep: bool = True
+    tables: int = 0
+    by_order: bool = False
 
 
 #: An index of the room joins the contract suite here.
-INDEXES: tuple[IndexKind, ...] = (IndexKind("adjacency"),)
+INDEXES: tuple[IndexKind, ...] = (
+    IndexKind("adjacency"),
+    IndexKind("nested", NestedSets, allowance=1),
+    # A move is a DELETE and an INSERT in the closure.
+    IndexKind("closure", ClosureTable, allowance=2, deep=False, tables=1),
+    # One UPDATE, and a look at the last root or at how deep a moved subtree is.
+    IndexKind("paths", MaterializedPath, allowance=2, deep=False, by_order=True),
+    IndexKind("ltree", LtreePath, databases=("postgresql",), allowance=2, deep=False, by_order=True),
+)
 
 
 @dataclass(frozen=True)
@@ -96,12 +117,17 @@ _CONTRACT = [
         ("dataclass", "keyed"),
         ("plain", "sorted"),
     )
+    # All of them for the bare tree; what an index does depends on the base no more and hardly on the collection.
+    if index.mixin is None
+    or (base, collection) in (("plain", "list"), ("dataclass", "keyed"))
+    or (index.by_order and (base, collection) == ("plain", "sorted"))
 ]
 _KEY_KINDS = [
     Shape(base, collection, key, index)
     for index in INDEXES
     for key in ("uuid", "string", "renamed", "schema")
     for base, collection in (("plain", "list"), ("dataclass", "list"), ("plain", "keyed"), ("dataclass", "keyed"))
+    if index.mixin is None or (key in ("uuid", "renamed") and (base, collection) == ("plain", "list"))
 ]
 
 CONTRACT = _params(_CONTRACT)
@@ -112,10 +138,16 @@ PLAIN = _params(shape for shape in _CONTRACT if shape.base == "plain" and shape.
 #: Marks that narrow the suite to some shapes; see the fixture `shape`.
 any_key = pytest.mark.parametrize("shape", KEY_KINDS)
 plain_list = pytest.mark.parametrize("shape", PLAIN)
+deep_list = pytest.mark.parametrize("shape", [param for param in PLAIN if param.values[0].index.deep])
 positioned = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if shape.positioned))
 keyed = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if shape.keyed))
 in_lists = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if not shape.keyed))
 sorts_itself = pytest.mark.parametrize("shape", _params(shape for shape in _CONTRACT if not shape.positioned))
+
+
+def create_ltree_with(metadata: MetaData) -> None:
+    """Have the extension created before the tables, as a migration would."""
+    event.listen(metadata, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS ltree"))
 
 
 class Tree:
@@ -130,6 +162,8 @@ class Tree:
         )
         self.cls: Any = new_class("Node", bases, exec_body=lambda body: body.update(self._body()))
         self.metadata: MetaData = Base.metadata
+        if shape.index.mixin is LtreePath:
+            create_ltree_with(self.metadata)
 
     def _body(self) -> dict[str, Any]:
         dataclass_base = self.shape.base == "dataclass"
@@ -189,6 +223,10 @@ class Tree:
     @property
     def positioned(self) -> bool:
         return self.shape.positioned
+
+    @property
+    def indexed(self) -> bool:
+        return self.shape.index.mixin is not None
 
     def new(self, name: str, parent: Any = None) -> Any:
         """Make a node; its parent is no argument of the constructor on a dataclass base."""
@@ -290,6 +328,11 @@ def writes(log: StatementLog) -> list[str]:
     return [text for text in log.starting("INSERT", "UPDATE", "DELETE") if not text.rstrip().endswith("0 = 1")]
 
 
+def inserts_into(log: StatementLog, tree: Tree) -> list[str]:
+    """The INSERTs of a log that make rows of nodes; not those of a table that an index keeps."""
+    return [text for text in log.starting("INSERT") if f"{tree.table.name}_" not in text.split("(")[0]]
+
+
 @contextmanager
 def no_sql() -> Iterator[None]:
     """Fail if the block emits a statement."""
@@ -298,7 +341,7 @@ def no_sql() -> Iterator[None]:
     assert not log, f"emitted SQL:\n{log.text}"
 
 
-def assert_in_step(session: Session, tree: Tree, *, after_rollback: bool = False) -> None:
+def assert_in_step(session: Session, tree: Tree, *, after_rollback: bool = False, index_sound: bool = True) -> None:
     """Compare each object that the session holds with what a fresh session reads in the same transaction.
 
     The first session must not emit SQL for that: ``parent_id`` and ``position`` of an object that is not expired are there, and
@@ -309,6 +352,8 @@ def assert_in_step(session: Session, tree: Tree, *, after_rollback: bool = False
     session_objects = {
         inspect(node).identity[0]: node for node in session.identity_map.values() if isinstance(node, tree.cls)
     }
+    if index_sound:
+        assert_index_sound(session.connection(), tree.cls)
     with Session(session.connection(), join_transaction_mode="rollback_only") as fresh:
         statement = select(tree.cls).options(selectinload(tree.cls.children))
         truth = {tree.pk(node): node for node in fresh.scalars(statement.execution_options(populate_existing=True))}
@@ -323,6 +368,9 @@ def _truth(tree: Tree, node: Any) -> dict[str, Any]:
     found = {"name": node.name, "parent_id": node.parent_id}
     if tree.positioned:
         found["position"] = node.position
+    for name in INDEX_ATTRIBUTES:
+        if hasattr(tree.cls, name):
+            found[name] = getattr(node, name)
     if tree.keyed:
         found["children"] = {key: tree.pk(child) for key, child in node.children.items()}
     else:
@@ -335,7 +383,8 @@ def _compare(tree: Tree, node: Any, objects: dict[Any, Any], expected: dict[str,
     if "name" not in values:
         return  # Expired as a whole.
     name = values["name"]
-    for column in ("name", "parent_id", *(["position"] if tree.positioned else [])):
+    kept = [name for name in INDEX_ATTRIBUTES if hasattr(tree.cls, name)]
+    for column in ("name", "parent_id", *(["position"] if tree.positioned else []), *kept):
         if partly and column not in values:
             continue
         assert column in values, f"{column} of {name} is expired"

@@ -28,6 +28,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqla_patterns.exceptions import DuplicateKeyError
 from sqla_patterns.trees import InvalidMoveError, delete_subtree, load_tree
 from tests._support import count_statements
+from tests.trees._indexes import INDEX_ATTRIBUTES
 from tests.trees._machine import Shape, assert_sound, each
 
 ROOTS = None
@@ -650,9 +651,10 @@ class TreeMachine(RuleBasedStateMachine):
     def _compare(self, node: Any, rows: dict[int, Any]) -> None:
         tag = node.tag
         assert tag in rows, f"{tag} is in the session but not in the table"
-        for name in ("parent_id", "position", "name"):
+        for name in ("parent_id", "position", "name", *INDEX_ATTRIBUTES):
             if name in node.__dict__:
-                assert getattr(node, name) == getattr(rows[tag], name), f"{name} of {tag}"
+                column = inspect(self.Node).columns[name].key
+                assert getattr(node, name) == getattr(rows[tag], column), f"{name} of {tag}"
         if "parent" in node.__dict__:
             parent = node.parent
             assert (None if parent is None else _pk(parent)) == rows[tag].parent_id, f"parent of {tag}"

@@ -819,3 +819,16 @@ def test_beside_a_sibling_in_a_list_that_is_not_loaded(tree: Tree, session: Sess
     session.flush()
     assert tree.outline(session) == "a(f g b e d c)"
     assert_in_step(session, tree)
+
+
+def test_a_new_node_between_two_that_change_places(tree: Tree, session: Session) -> None:
+    """The unit of work must not have the child wait for the parent that it had, which waits for the child by now."""
+    t = tree.make(session, "a(b(c)) d")
+    load_tree(session, tree.cls)
+    with session.no_autoflush:
+        new = tree.new("n", t.d)
+        t.b.parent = new
+        t.a.parent = t.b
+    session.flush()
+    assert sorted(tree.outline(session)) == sorted("d(n(b(c a)))")
+    assert_in_step(session, tree)

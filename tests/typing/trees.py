@@ -27,6 +27,10 @@ from sqla_patterns.trees import (
     DeleteRestrictedError,
     InvalidMoveError,
     KeyedTreeNode,
+    Ltree,
+    LtreePath,
+    MaterializedPath,
+    PathOverflowError,
     TreeDamagedError,
     TreeData,
     TreeNode,
@@ -94,6 +98,28 @@ class Page(TreeNode, Base):
     slug: Mapped[str] = mapped_column(primary_key=True)
 
 
+class Chapter(MaterializedPath, TreeNode, Base):
+    __tablename__ = "chapter"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Area(LtreePath, KeyedTreeNode, Base):
+    __tablename__ = "area"
+    __tree__ = TreeOptions(key="name")
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Region(MaterializedPath, KeyedTreeNode, DataclassBase):
+    __tablename__ = "region"
+    __tree__ = TreeOptions(key="name")
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    name: Mapped[str]
+
+
 class Item(TreeNode, Base):
     __tablename__ = "item"
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "item"}
@@ -153,6 +179,29 @@ def attributes_of_a_subclass(book: Book) -> None:
     assert_type(book.children, list[Book])
     assert_type(book.parent_id, int | None)
     assert_type(book.position, int)
+
+
+def attributes_of_an_index(chapter: Chapter, area: Area, region: Region) -> None:
+    """A path is read and ordered by; all else is as without one."""
+    assert_type(Chapter.path, InstrumentedAttribute[str | None])
+    assert_type(chapter.path, str | None)
+    assert_type(chapter.children, list[Chapter])
+    assert_type(Chapter.parent_id, InstrumentedAttribute[int | None])
+    assert_type(Chapter.descendant_of(chapter), ColumnElement[bool])
+    assert_type(Area.path, InstrumentedAttribute[str | None])
+    assert_type(area.path, str | None)
+    assert_type(area.children, dict[str, Area])
+    assert_type(area.parent, Area | None)
+    assert_type(region.path, str | None)
+    assert_type(Region("north"), Region)
+    assert_type(Ltree(), Ltree)
+    select(Area).where(Area.path.bool_op("@>")(area.path)).order_by(Area.path.desc())
+
+
+def functions_over_an_index(session: Session, chapter: Chapter) -> None:
+    assert_type(load_tree(session, Chapter, chapter), Sequence[Chapter])
+    assert_type(insert_tree(session, Area, {"north": None}), Sequence[Area])
+    assert_type(rebuild_tree(session, Region), int)
 
 
 def attributes_of_an_alias() -> None:
@@ -363,7 +412,11 @@ def options() -> None:
 
 
 def errors(
-    move: InvalidMoveError, restricted: DeleteRestrictedError, damaged: TreeDamagedError, key: DuplicateKeyError
+    move: InvalidMoveError,
+    restricted: DeleteRestrictedError,
+    damaged: TreeDamagedError,
+    key: DuplicateKeyError,
+    path: PathOverflowError,
 ) -> tuple[PatternError, ...]:
     assert_type(damaged.problems, Sequence[TreeProblem])
-    return move, restricted, damaged, key
+    return move, restricted, damaged, key, path

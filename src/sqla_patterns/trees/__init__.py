@@ -1,4 +1,4 @@
-"""Trees of any depth on an adjacency list: ordered children, or children by key.
+"""Trees of any depth on an adjacency list: ordered children, or children by key, with an index where reads deserve one.
 
 Mix `TreeNode` or `KeyedTreeNode` into a mapped class, and it has ``parent_id``, ``parent`` and ``children``; `TreeNode` orders
 its children by a ``position``, `KeyedTreeNode` keeps them in a dictionary by one of their attributes. Nothing else has to be
@@ -55,6 +55,10 @@ depth that nobody knows beforehand, that are moved and deleted as whole subtrees
 parents needs a graph. A document that is only read and written whole fits into a JSON column. If you never move, never ask
 for descendants and never order siblings, a self-referential ``relationship()`` of your own is enough.
 
+**Indexes.** `NestedSets`, `MaterializedPath`, `LtreePath` and `ClosureTable` are mixed in beside the tree and derive from ``parent_id`` what makes
+questions about whole subtrees cheap: ``class Category(NestedSets, TreeNode, Base)``. Everything else stays as it is. Start without one: a
+recursive query costs about the rows that it finds.
+
 **What moves mean.** ``node.parent = other``, ``node.parent_id = key``, ``other.children.append(node)``,
 ``children.insert(i, node)`` and ``node.move_to(...)`` all say the same thing, may be mixed, and are carried out by the next flush.
 Where no place is said, a node goes last. ``parent = None`` makes a root. Taking a node out of ``children`` deletes it unless it has
@@ -90,22 +94,32 @@ from __future__ import annotations
 
 from ..exceptions import DuplicateKeyError
 from ._bulk import dump_tree, insert_tree
+from ._closure_table import ClosureTable
 from ._data import TreeData
 from ._deletes import delete_subtree
-from ._errors import DeleteRestrictedError, InvalidMoveError, TreeDamagedError, TreeProblem
+from ._errors import DeleteRestrictedError, InvalidMoveError, PathOverflowError, TreeDamagedError, TreeProblem
 from ._integrity import rebuild_tree, verify_tree
 from ._loading import TreeRow, load_tree, lowest_common_ancestor, walk_tree
+from ._ltree import Ltree, LtreePath
+from ._nested_sets import NestedSets
 from ._node import KeyedTreeNode, MovePosition, TreeNode
 from ._options import OnDelete, TreeOptions
+from ._paths import MaterializedPath
 from ._render import render_tree
 
 __all__ = (
+    "ClosureTable",
     "DeleteRestrictedError",
     "DuplicateKeyError",
     "InvalidMoveError",
     "KeyedTreeNode",
+    "Ltree",
+    "LtreePath",
+    "MaterializedPath",
     "MovePosition",
+    "NestedSets",
     "OnDelete",
+    "PathOverflowError",
     "TreeDamagedError",
     "TreeData",
     "TreeNode",

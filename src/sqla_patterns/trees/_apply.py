@@ -13,14 +13,27 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 from sqlalchemy.orm.base import NO_VALUE
 
-from ._checks import chunks
 from ._marks import clear_mark
 from ._members import Changes, sort_children
+from ._path_locks import chunks
 from ._peek import loaded_parent
 from ._plan import Link, Plan
-from ._sa import changed, committed, forget_change, unflushed_additions
+from ._sa import changed, committed, forget_change, forget_former, unflushed_additions
 
-__all__ = ("apply_links",)
+__all__ = ("apply_links", "discard_derived")
+
+
+def discard_derived(plan: Plan) -> None:
+    """Take back what somebody, or `Session.merge`, wrote to attributes that an index derives."""
+    for node in plan.dirty:
+        state = inspect(node)
+        for name in plan.config.index.attributes:
+            if changed(state, name):
+                before = committed(state, name, NO_VALUE)
+                if before is NO_VALUE:
+                    plan.session.expire(node, [name])
+                else:
+                    set_committed_value(node, name, before)
 
 
 def apply_links(plan: Plan) -> None:
@@ -46,6 +59,8 @@ def apply_links(plan: Plan) -> None:
     for link in plan.links:
         node, parent = link.node, link.parent
         if not _settled(link):
+            if not link.new:
+                forget_former(link.state, "parent")
             continue
         if "parent_id" not in node.__dict__ or node.__dict__["parent_id"] != link.parent_pk:
             node.parent_id = link.parent_pk

@@ -12,13 +12,14 @@ from sqlalchemy.orm import Mapper, Session, selectin_polymorphic, undefer
 from .._locks import locking_read
 from ..exceptions import DuplicateKeyError
 from ._allocate import allocate_keys
-from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
 from ._data import CHILDREN, Entry, Mappers, TreeData, is_written, read_data
 from ._errors import InvalidMoveError
+from ._index import Placement
 from ._loading import load_rows
 from ._members import change_children, sort_children
 from ._node import KeyedTreeNode, NodeT, TreeNode
+from ._path_locks import chunks, lock_place
 from ._predicates import key_of
 from ._sa import mark_inserted
 from ._touched import touch
@@ -61,7 +62,8 @@ def insert_tree(session: Session, entity: type[NodeT], data: TreeData, parent: o
     if not entries:
         return []
     connection = session.connection(bind_arguments={"mapper": config.mapper})
-    if not lock_place(connection, config, parent_pk):
+    kept = lock_place(connection, config, parent_pk)
+    if kept is None:
         raise InvalidMoveError(f"nothing can go below <{config.name} {parent_pk!r}>, which does not exist")
     tops = [entry for entry in entries if entry.above is None]
     _refuse_present_keys(connection, config, parent_pk, tops)
@@ -69,7 +71,9 @@ def insert_tree(session: Session, entity: type[NodeT], data: TreeData, parent: o
         _number_tops(connection, config, parent_pk, tops)
     for entry in tops:
         entry.values["parent_id"] = parent_pk
-    _insert(session, connection, config, entries)
+    placement = config.index.place(session, connection, parent_pk, kept, entries)
+    _insert(session, connection, config, entries, placement)
+    placement.finish()
     return _show(session, entity, config, parent_pk, [entry.pk for entry in tops])
 
 
@@ -95,7 +99,9 @@ def _number_tops(connection: Connection, config: TreeConfig, parent_pk: Any, top
         entry.values["position"] = offset
 
 
-def _insert(session: Session, connection: Connection, config: TreeConfig, entries: list[Entry]) -> None:
+def _insert(
+    session: Session, connection: Connection, config: TreeConfig, entries: list[Entry], placement: Placement
+) -> None:
     """INSERT in one batch for each class if keys can be had beforehand, else level by level."""
     unknown = [entry for entry in entries if entry.pk is None]
     keys = allocate_keys(connection, config, entries, unknown) if unknown else []
@@ -112,6 +118,7 @@ def _insert(session: Session, connection: Connection, config: TreeConfig, entrie
             for entry in batch:
                 if entry.above is not None:
                     entry.values["parent_id"] = entry.above.pk
+                placement.complete(entry)
             _insert_batch(session, config, batch)
 
 
@@ -198,7 +205,7 @@ def _key(config: TreeConfig, node: Any) -> Any:
 
 
 def _dumped(config: TreeConfig, mapper: Mapper[Any]) -> list[str]:
-    left_out = {config.pk_attr, "parent_id", config.key_attr}
+    left_out = {config.pk_attr, "parent_id", config.key_attr, *config.index.attributes}
     if config.position is not None:
         left_out.add("position")
     return [attr.key for attr in mapper.column_attrs if attr.key not in left_out and is_written(attr)]

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, case, func, literal_column, null, or_, select, update
+from sqlalchemy import and_, or_, select
 
-from .._declarative import keep_onupdate
-from .._locks import allow_deep_recursion, is_mysql, lock_rows, lock_table, locking_read, take_write_lock
+from .._locks import lock_table, locking_read, take_write_lock
 from ..exceptions import DuplicateKeyError
-from ._config import TreeConfig
 from ._errors import InvalidMoveError
+from ._path_locks import chunks, claim_lists, lock_paths
 from ._peek import describe, identity_of
 from ._plan import Link, Plan, Token
 
-__all__ = ("check_keys", "chunks", "lock_and_check", "lock_lists", "lock_place")
+__all__ = ("check_keys", "lock_and_check", "lock_lists")
 
 T = TypeVar("T")
-
-# Below the number of parameters that SQLite (32,766) and asyncpg (32,767) take in one statement.
-_CHUNK = 10_000
-# MariaDB keeps the order of a derived table only beside a LIMIT.
-_ALL = 2**31 - 1
-
-
-def chunks(items: Iterable[T], size: int = _CHUNK) -> Iterator[list[T]]:
-    """`items` in lists that fit into one IN."""
-    batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def lock_lists(plan: Plan) -> None:
@@ -43,7 +24,7 @@ def lock_lists(plan: Plan) -> None:
     Everybody locks the list of roots first and rows later, and nobody reads what lies below a deleted node without its lock.
     """
     config, connection = plan.config, plan.connection
-    shared = config.position is not None or config.keyed
+    shared = config.position is not None or config.keyed or config.index.numbers_roots
     renamed = any(node.parent_id is None for node in plan.renamed)
     kept = bool(plan.deleted) and config.options.on_delete in ("root", "adopt")
     if shared and (renamed or kept or any(link.to_root for link in plan.links)):
@@ -53,7 +34,9 @@ def lock_lists(plan: Plan) -> None:
     if connection.dialect.name == "sqlite":
         take_write_lock(connection, config.table)
     else:
-        _lock_paths(plan, plan.deleted_pks, set())
+        _lock(plan, plan.deleted_pks, set())
+        if config.index.keeps_anything and plan.snapshot_reads:
+            claim_lists(connection, config, _roots(plan), roots=False)
 
 
 def lock_and_check(plan: Plan) -> None:
@@ -66,6 +49,7 @@ def lock_and_check(plan: Plan) -> None:
     """
     config = plan.config
     shared_lists = config.position is not None or config.keyed
+    keeps = config.index.keeps_anything
     attach: set[Any] = set()
     paths: set[Any] = set()
     roots = False
@@ -75,9 +59,11 @@ def lock_and_check(plan: Plan) -> None:
             attach.add(link.pk)
             if (target := _attach_point(link, new)) is not None:
                 paths.add(target)
-        elif link.parent_exists and (shared_lists or link.parent is None):
+        elif link.parent_exists and (shared_lists or keeps or link.parent is None):
             attach.add(link.parent_pk)
-        roots = roots or (shared_lists and link.to_root)
+        if keeps and not link.new:
+            attach.add(link.pk)
+        roots = roots or ((shared_lists or config.index.numbers_roots) and link.to_root)
     for node in plan.renamed:
         if node.parent_id is None:
             roots = True
@@ -86,12 +72,27 @@ def lock_and_check(plan: Plan) -> None:
     if attach or paths:
         take_write_lock(plan.connection, config.table)
     if attach or paths:
-        _lock_paths(plan, attach - paths, paths)
+        _lock(plan, attach - paths, paths)
         _check_parents(plan)
     _check_cycles(plan)
-    if shared_lists and plan.snapshot_reads:
-        parents = {link.parent_pk for link in plan.links if link.parent_exists}
-        claim_lists(plan.connection, config, [*parents, *(node.parent_id for node in plan.renamed)], roots=roots)
+    if (shared_lists or keeps) and plan.snapshot_reads:
+        claimed = {link.parent_pk for link in plan.links if link.parent_exists}
+        if keeps:
+            # Whoever changes an index anywhere in a tree has to meet others that do at its root.
+            claimed |= _roots(plan)
+        claim_lists(plan.connection, config, [*claimed, *(node.parent_id for node in plan.renamed)], roots=roots)
+
+
+def _lock(plan: Plan, attach: set[Any], paths: set[Any]) -> None:
+    """Lock rows, and note in `plan` what they say."""
+    locked = lock_paths(plan.connection, plan.config, attach, paths)
+    plan.rows.update(locked.rows)
+    plan.kept.update(locked.kept)
+    plan.snapshot_reads = locked.snapshot_reads
+
+
+def _roots(plan: Plan) -> set[Any]:
+    return {pk for pk, above in plan.rows.items() if above is None}
 
 
 def _attach_point(link: Link, new: dict[int, Link]) -> Any:
@@ -106,91 +107,12 @@ def _attach_point(link: Link, new: dict[int, Link]) -> Any:
     return None
 
 
-def claim_lists(connection: Connection, config: TreeConfig, parents: Iterable[Any], *, roots: bool) -> None:
-    """Under REPEATABLE READ on PostgreSQL, have the later of two writers of one list of children fail to serialise.
-
-    A lock alone would let it go on with a snapshot that does not show the earlier one's children. An UPDATE that changes nothing
-    is what the database can compare.
-    """
-    pk, parent_id = config.pk, config.parent_id
-    rows: ColumnElement[bool] = pk.in_([key for key in parents if key is not None])
-    if roots:
-        other = config.table.alias()
-        first = select(func.min(other.c[pk.key])).where(other.c[parent_id.key].is_(None)).scalar_subquery()
-        rows = or_(rows, pk == first)
-    values = {**keep_onupdate(config.table), parent_id: parent_id}
-    connection.execute(update(config.table).where(rows).values(values))
-
-
-def _lock_paths(plan: Plan, attach: set[Any], paths: set[Any]) -> None:
-    """Fill `plan.rows` with ``{key: key of the parent}``: all of each path, and of `attach` the nodes and their roots."""
-    connection = plan.connection
-    allow_deep_recursion(connection)
-    while attach or paths:
-        for keys in chunks([*attach, *paths]):
-            whole = [key for key in keys if key in paths]
-            rows, isolation = _read_paths(connection, plan.config, keys, whole)
-            plan.rows.update(rows)
-            plan.snapshot_reads = isolation == "repeatable read"
-        # A node that moved while this transaction waited for its lock leads to a path that was not asked for yet.
-        above = {plan.rows[key] for key in _on_paths(plan, paths)}
-        attach, paths = set(), {key for key in above if key is not None and key not in plan.rows}
-
-
-def lock_place(connection: Connection, config: TreeConfig, parent: Any) -> bool:
-    """Lock the list of children of a node, or of the roots where `parent` is None; False if there is no such node."""
-    if parent is None:
-        found, snapshot_reads = True, lock_table(connection, config.table, "roots")
-    else:
-        allow_deep_recursion(connection)
-        take_write_lock(connection, config.table)
-        rows, isolation = _read_paths(connection, config, [parent], ())
-        found, snapshot_reads = any(pk == parent for pk, _ in rows), isolation == "repeatable read"
-    if snapshot_reads:
-        claim_lists(connection, config, [parent], roots=parent is None)
-    return found
-
-
-def _read_paths(
-    connection: Connection, config: TreeConfig, keys: Sequence[Any], whole: Sequence[Any]
-) -> tuple[list[tuple[Any, Any]], str | None]:
-    """Lock and return ``(key, key of the parent)``, and tell the isolation level where the database tells it for nothing."""
-    table, pk, parent_id = config.table, config.pk, config.parent_id
-    # Which rows of the way up are wanted is told inside the CTE: `whole` is 1 along the paths that are needed in full.
-    one, zero = literal_column("1", Integer), literal_column("0", Integer)
-    flag = case((pk.in_(whole), one), else_=zero) if whole else zero
-    seed = select(pk.label("pk"), parent_id.label("above"), flag.label("whole")).where(pk.in_(keys))
-    up = seed.cte(recursive=True)
-    up = up.union(select(pk, parent_id, up.c.whole).join(up, pk == up.c.above))
-    # Roots first: they are where the writers of a tree queue up.
-    if is_mysql(connection):
-        # InnoDB locks rows as it comes by them, and would come by them leaf first.
-        wanted = or_(up.c.whole == one, up.c.above.is_(None), up.c.pk.in_(keys))
-        first = select(up.c.pk).where(wanted).order_by(up.c.above.is_not(None), up.c.pk).limit(_ALL).subquery()
-        rows = select(pk, parent_id, null()).select_from(first.join(table, pk == first.c.pk))
-        statement = rows.prefix_with("STRAIGHT_JOIN")
-    else:
-        postgresql = connection.dialect.name == "postgresql"
-        isolation = func.current_setting("transaction_isolation") if postgresql else null()
-        wanted = or_(up.c.whole == one, parent_id.is_(None), pk.in_(keys))
-        rows = select(pk, parent_id, isolation).select_from(table.join(up, pk == up.c.pk))
-        statement = rows.where(wanted).order_by(parent_id.is_not(None), pk)
-    found = connection.execute(lock_rows(connection, statement, table)).all()
-    return [(key, above) for key, above, _ in found], found[0][2] if found else None
-
-
-def _on_paths(plan: Plan, paths: Iterable[Any]) -> set[Any]:
-    seen: set[Any] = set()
-    for key in paths:
-        while key is not None and key not in seen and key in plan.rows:
-            seen.add(key)
-            key = plan.rows[key]
-    return seen
-
-
 def _check_parents(plan: Plan) -> None:
     for link in plan.links:
-        wanted = link.moved or plan.config.position is not None or plan.config.keyed or link.parent is None
+        if link.moved and link.pk not in plan.rows:
+            raise InvalidMoveError(f"{describe(link.node)} cannot move, since it does not exist (any more): refresh it")
+        shared_lists = plan.config.position is not None or plan.config.keyed or plan.config.index.keeps_anything
+        wanted = link.moved or shared_lists or link.parent is None
         if wanted and link.parent_exists and link.parent_pk not in plan.rows:
             raise InvalidMoveError(
                 f"{describe(link.node)} cannot go below <{plan.config.name} {link.parent_pk!r}>, which does not exist (any more)"

@@ -13,6 +13,7 @@ from sqlalchemy.types import NullType
 
 from .._declarative import attribute_key, sole_primary_key
 from ..exceptions import InvalidArgumentError, MappingError
+from ._index import TreeIndex
 from ._options import OnDelete, TreeOptions
 
 __all__ = ("TreeConfig", "complete_table", "config_of", "options_of", "register")
@@ -33,6 +34,11 @@ class TreeConfig:
     position: Column[Any] | None
     keyed: bool
     options: TreeOptions
+    index_class: type[TreeIndex] = TreeIndex
+
+    @cached_property
+    def index(self) -> TreeIndex:
+        return self.index_class(self)
 
     @property
     def name(self) -> str:
@@ -144,12 +150,14 @@ def complete_table(mapper: Mapper[Any], *, keyed: bool) -> None:
         raise MappingError(
             f"TreeOptions(key={options.key!r}) on {cls.__name__!r} needs KeyedTreeNode in place of TreeNode"
         )
+    index_class = _index_class(cls)
     table = _table(mapper.local_table)
     if table is None:
         raise MappingError(
             f"{mixin} on {cls.__name__!r} needs a table, and the class is mapped to {mapper.local_table!r}"
         )
     pk = sole_primary_key(table, cls, mixin)
+    index_class.complete_table(mapper, table, pk)
     parent_id = table.c.get("parent_id")
     if parent_id is None:
         return  # The class maps a column of its own as `parent_id`, with its own foreign key.
@@ -163,6 +171,15 @@ def complete_table(mapper: Mapper[Any], *, keyed: bool) -> None:
         Index(None, parent_id, *(() if keyed or options.order_by or position is None else (position,)))
 
 
+def _index_class(cls: type[Any]) -> type[TreeIndex]:
+    """The index that a class mixes in."""
+    found: list[Any] = [base for base in cls.__mro__ if "__tree_index__" in vars(base)]
+    if len(found) > 1:
+        names = " and ".join(base.__name__ for base in found)
+        raise MappingError(f"{cls.__name__!r} has the indexes {names}; a tree has at most one")
+    return cast("type[TreeIndex]", found[0].__tree_index__) if found else TreeIndex
+
+
 def register(mapper: Mapper[Any], *, keyed: bool) -> TreeConfig:
     """Keep what the room knows about a class whose columns are mapped on the class itself."""
     options = options_of(mapper.class_)
@@ -172,10 +189,19 @@ def register(mapper: Mapper[Any], *, keyed: bool) -> TreeConfig:
         raise MappingError(f"'parent_id' of {mapper.class_.__name__!r} must be a column of a table")
     position = None if keyed or options.order_by else mapper.columns["position"]
     config = TreeConfig(
-        mapper.class_, mapper, table, next(iter(table.primary_key)), parent_id, position, keyed, options
+        mapper.class_,
+        mapper,
+        table,
+        next(iter(table.primary_key)),
+        parent_id,
+        position,
+        keyed,
+        options,
+        _index_class(mapper.class_),
     )
     config.check()
     setattr(mapper.class_, _CONFIG, config)
+    config.index.listen(config)
     return config
 
 

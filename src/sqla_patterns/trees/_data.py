@@ -62,7 +62,11 @@ class _Shape:
 
     def __init__(self, config: TreeConfig, mapper: Mapper[Any]) -> None:
         self.mapper = mapper
-        self.allowed = {attr.key for attr in mapper.column_attrs if is_written(attr)} - {"parent_id", "position"}
+        self.allowed = {attr.key for attr in mapper.column_attrs if is_written(attr)} - {
+            "parent_id",
+            "position",
+            *config.index.attributes,
+        }
         if config.position is None and "position" in mapper.column_attrs:
             self.allowed.add("position")  # The user's own column of that name.
         self.fixed: dict[str, Any] = {}

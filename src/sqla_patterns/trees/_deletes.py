@@ -12,14 +12,15 @@ from sqlalchemy.orm import Session
 from .._declarative import keep_onupdate
 from .._locks import allow_deep_recursion, is_mysql, locking_read, take_write_lock
 from .._typing import SelfLinked
-from ._checks import chunks, lock_place
 from ._config import TreeConfig, config_of
 from ._errors import DeleteRestrictedError, InvalidMoveError
+from ._index import descendants_cte
 from ._marks import Mark
 from ._members import Changes, change_children
+from ._path_locks import chunks, lock_place
 from ._peek import describe, identity_of, loaded_parent
 from ._plan import Link, Plan
-from ._predicates import descendants_cte, key_of
+from ._predicates import key_of
 from ._sa import mark_deleted
 from ._touched import touch
 
@@ -33,8 +34,8 @@ def resolve_deletes(plan: Plan) -> None:
     """Delete what lies below the nodes that this flush deletes, if ``on_delete`` says so, and take them out of their parents."""
     if not plan.deleted:
         return
-    if plan.config.options.on_delete == "cascade":
-        _cascade(plan)
+    if plan.config.options.on_delete != "cascade" or not _cascade(plan):
+        plan.config.index.forget(plan.connection, plan.deleted_pks)
     changes = Changes(plan.config)
     for node in plan.deleted:
         parent = loaded_parent(node)
@@ -70,7 +71,8 @@ def _levels(rows: dict[Any, Any], tops: Iterable[Any], *, without: Collection[An
     return levels[:-1]
 
 
-def _cascade(plan: Plan) -> None:
+def _cascade(plan: Plan) -> bool:
+    """Delete what lies below the deleted nodes; True if the index has heard of those too by then."""
     config = plan.config
     rows = subtree_rows(plan.connection, config, list(plan.deleted_pks))
     leaving = {link.pk for link in plan.links if not link.new and link.moved}
@@ -78,17 +80,19 @@ def _cascade(plan: Plan) -> None:
     victims = {pk for level in levels[1:] for pk in level}
     _refuse_newcomers(plan, victims)
     if not victims:
-        return
+        return False
     if config.orm_deletes:
+        config.index.forget(plan.connection, plan.deleted_pks | victims)
         for node in _load(plan.session, config, victims):
             plan.session.delete(node)
-        return
+        return True
     if config.mapper.version_id_col is None:
         # The unit of work would delete the rest in a statement of its own, and has nothing else to do for it.
         victims |= plan.deleted_pks
     # A node that leaves is still below the victims in the table, where the database would cascade to it.
     saved = [pk for pk in leaving if rows.get(pk) in victims]
     delete_rows(plan.session, plan.connection, config, victims, depth=len(levels), detach=saved)
+    return plan.deleted_pks <= victims
 
 
 def _refuse_newcomers(plan: Plan, victims: set[Any]) -> None:
@@ -127,6 +131,7 @@ def delete_rows(
     for batch in chunks(unlink):
         values = {**keep_onupdate(table), parent_id: None}
         connection.execute(update(table).where(pk.in_(batch)).values(values))
+    config.index.forget(connection, keys)
     for each in config.dependent_tables:
         column = next(iter(each.primary_key))
         for batch in chunks(keys):

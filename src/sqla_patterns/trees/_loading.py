@@ -16,7 +16,7 @@ from ._collections import KeyedChildren
 from ._config import TreeConfig, config_of
 from ._node import NodeT
 from ._peek import identity_of
-from ._predicates import descendants_cte, key_of, keys_of
+from ._predicates import key_of, keys_of
 from ._sa import changed, key_of_state, state_of
 
 __all__ = ("TreeRow", "load_rows", "load_tree", "lowest_common_ancestor", "walk_tree")
@@ -121,20 +121,9 @@ def _select_nodes(
     # The class that carries the tree, whichever subclass was asked for: a path may lead through other kinds of node.
     statement = select(config.cls).options(*options).order_by(*config.order_by)
     if starts is not None:
-        down = descendants_cte(config, starts, inclusive=True, max_depth=max_depth)
-        statement = statement.where(getattr(config.cls, config.pk_attr).in_(select(down.c.pk)))
+        statement = statement.where(config.index.descendants(config.cls, starts, inclusive=True, max_depth=max_depth))
     elif max_depth is not None:
-        first = (
-            select(config.pk.label("pk"), literal(0, Integer).label("depth"))
-            .where(config.parent_id.is_(None))
-            .cte(recursive=True, nesting=True)
-        )
-        down = first.union(
-            select(config.pk, first.c.depth + 1)
-            .join(first, config.parent_id == first.c.pk)
-            .where(first.c.depth < max_depth)
-        )
-        statement = statement.where(getattr(config.cls, config.pk_attr).in_(select(down.c.pk)))
+        statement = statement.where(config.index.within(config.cls, max_depth))
     return session.scalars(statement).all()
 
 

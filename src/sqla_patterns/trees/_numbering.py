@@ -17,12 +17,12 @@ from sqlalchemy.orm.attributes import flag_modified, set_committed_value
 
 from .._declarative import keep_onupdate
 from .._locks import locking_read
-from ._checks import chunks
+from ._path_locks import chunks
 from ._peek import identity_of, loaded_list
 from ._plan import Link, Plan, Token
 from ._sa import unflushed_additions
 
-__all__ = ("number", "open_gaps")
+__all__ = ("number", "open_gaps", "shifted")
 
 _Slot = tuple[str, Any]
 _FIRST: _Slot = ("first", None)
@@ -30,9 +30,9 @@ _LAST: _Slot = ("last", None)
 
 
 def number(plan: Plan) -> None:
-    """Set ``position`` on the nodes of `plan`, shifting their siblings in the database and in memory.
+    """Set ``position`` on the nodes of `plan`, and note in ``plan.gaps`` what room they need among their siblings.
 
-    Two SELECTs at most for the whole flush, and one UPDATE for each parent into whose middle something is put.
+    Two SELECTs at most for the whole flush.
     """
     position = plan.config.position
     if position is None or not plan.links:
@@ -49,18 +49,15 @@ def number(plan: Plan) -> None:
     if not slots:
         return
     parents = [token[1] for token in slots if token is not None]
-    last = _last_positions(plan, position, parents, roots=None in slots)
+    last = plan.last = _last_positions(plan, position, parents, roots=None in slots)
     anchors = _anchor_positions(
         plan, position, {slot[1] for family in slots.values() for slot in family if _named(slot)}
     )
-    by_parent: dict[Any, list[Any]] | None = None
     for token, family in slots.items():
         parent_pk = None if token is None else token[1]
         gaps = _number_family(parent_pk, family, anchors, last.get(parent_pk, -1))
         if gaps:
-            open_gaps(plan, parent_pk, gaps)
-            by_parent = _loaded_by_parent(plan) if by_parent is None else by_parent
-            _shift_loaded(plan, by_parent.get(parent_pk, ()), gaps)
+            plan.gaps[parent_pk] = gaps
 
 
 def _named(slot: _Slot) -> bool:
@@ -213,11 +210,27 @@ def _assign(link: Link, value: int) -> None:
         flag_modified(link.node, "position")
 
 
-def open_gaps(plan: Plan, parent_pk: Any, gaps: Sequence[tuple[int, int]]) -> None:
-    """Shift the rows of one parent, or of the roots, for all `gaps` in one UPDATE."""
-    config, position = plan.config, plan.config.position
-    if position is None:
+def open_gaps(plan: Plan) -> None:
+    """Make the room that `number` noted, in the database and in memory.
+
+    One UPDATE for each parent into whose middle something is put.
+    """
+    position = plan.config.position
+    if position is None or not plan.gaps:
         return
+    by_parent = _loaded_by_parent(plan)
+    for parent_pk, gaps in plan.gaps.items():
+        _shift_rows(plan, position, parent_pk, gaps)
+        _shift_loaded(plan, by_parent.get(parent_pk, ()), gaps)
+
+
+def shifted(position: int, gaps: Sequence[tuple[int, int]]) -> int:
+    """Where a sibling at `position` comes to stand when `gaps` are opened."""
+    return position + sum(width for start, width in gaps if position >= start)
+
+
+def _shift_rows(plan: Plan, position: Column[Any], parent_pk: Any, gaps: Sequence[tuple[int, int]]) -> None:
+    config = plan.config
     widths: list[tuple[Any, Any]] = []
     total = 0
     for start, width in gaps:

@@ -101,6 +101,12 @@ class Plan:
             self._link_reordered(node)
         # Links of existing nodes as the database has them, filled in under the lock.
         self.rows: dict[Any, Any] = {}
+        # What an index keeps about them, likewise: ``{key: {attribute: value}}``.
+        self.kept: dict[Any, dict[str, Any]] = {}
+        # Room that newcomers need among their siblings: ``{key of the parent: [(from position, width)]}``.
+        self.gaps: dict[Any, list[tuple[int, int]]] = {}
+        # The highest position below each parent that gets newcomers, before the flush.
+        self.last: dict[Any, int] = {}
         # Whether statements of this transaction may show an older state than the locks, on PostgreSQL.
         self.snapshot_reads = False
         self._connection: Connection | None = None

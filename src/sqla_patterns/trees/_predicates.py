@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CTE, ColumnElement, Integer, and_, exists, inspect, literal, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, exists, inspect, literal, not_, or_, select
 from sqlalchemy.orm.util import AliasedClass
 
 from ..exceptions import InvalidArgumentError, StateError
@@ -18,10 +18,8 @@ from ._config import TreeConfig, config_of
 
 __all__ = (
     "ancestor_of",
-    "ancestors_cte",
     "child_of",
     "descendant_of",
-    "descendants_cte",
     "is_leaf",
     "is_root",
     "key_of",
@@ -67,56 +65,6 @@ def _pk(entity: Any, config: TreeConfig) -> Any:
     return getattr(entity, config.pk_attr)
 
 
-def descendants_cte(config: TreeConfig, keys: Sequence[Any], *, inclusive: bool, max_depth: int | None = None) -> CTE:
-    """``(pk)`` of everything below `keys`; with `max_depth`, ``(pk, depth)``.
-
-    UNION, not UNION ALL: it ends on a cycle that somebody wrote past the ORM. A depth would tell the rounds apart, so there is
-    one only where it also bounds them.
-    """
-    table, pk, parent_id = config.table, config.pk, config.parent_id
-    start = pk.in_(keys) if inclusive else parent_id.in_(keys)
-    if max_depth is None:
-        down = select(pk.label("pk")).select_from(table).where(start).cte(recursive=True, nesting=True)
-        return down.union(select(pk).join(down, parent_id == down.c.pk))
-    first = literal(0 if inclusive else 1, Integer)
-    down = (
-        select(pk.label("pk"), first.label("depth")).select_from(table).where(start).cte(recursive=True, nesting=True)
-    )
-    deeper = select(pk, down.c.depth + 1).join(down, parent_id == down.c.pk).where(down.c.depth < max_depth)
-    return down.union(deeper)
-
-
-def ancestors_cte(config: TreeConfig, keys: Sequence[Any]) -> CTE:
-    """``(pk, parent_id)`` of `keys` and of everything above them."""
-    pk, parent_id = config.pk, config.parent_id
-    up = select(pk.label("pk"), parent_id.label("parent_id")).where(pk.in_(keys)).cte(recursive=True, nesting=True)
-    return up.union(select(pk, parent_id).join(up, pk == up.c.parent_id))
-
-
-def _closure(config: TreeConfig, max_depth: int | None = None) -> CTE:
-    """``(ancestor, descendant)`` for the whole table, each node with itself included.
-
-    A CTE that refers to the outer query is refused by MariaDB; this one refers to nothing and is computed once.
-    """
-    pk, parent_id = config.pk, config.parent_id
-    columns = [pk.label("ancestor"), pk.label("descendant")]
-    if max_depth is None:
-        pairs = select(*columns).cte(recursive=True, nesting=True)
-        return pairs.union(select(pairs.c.ancestor, pk).join(pairs, parent_id == pairs.c.descendant))
-    pairs = select(*columns, literal(0, Integer).label("depth")).cte(recursive=True, nesting=True)
-    deeper = (
-        select(pairs.c.ancestor, pk, pairs.c.depth + 1)
-        .join(pairs, parent_id == pairs.c.descendant)
-        .where(pairs.c.depth < max_depth)
-    )
-    return pairs.union(deeper)
-
-
-def _related(ancestor: Any, descendant: Any, closure: CTE, *, inclusive: bool) -> ColumnElement[bool]:
-    pair = tuple_(ancestor, descendant).in_(select(closure.c.ancestor, closure.c.descendant))
-    return pair if inclusive else and_(pair, ancestor != descendant)
-
-
 def descendant_of(
     entity: Any, node: object, *, inclusive: bool = False, max_depth: int | None = None
 ) -> ColumnElement[bool]:
@@ -126,13 +74,8 @@ def descendant_of(
     other = _entity(node)
     if other is not None:
         _same_tree(config, other)
-        closure = _closure(config, max_depth)
-        return _related(_pk(other, config), _pk(entity, config), closure, inclusive=inclusive)
-    down = descendants_cte(config, keys_of(config, node), inclusive=inclusive, max_depth=max_depth)
-    found = _pk(entity, config).in_(select(down.c.pk))
-    if max_depth == 0 and not inclusive:
-        return and_(found, literal(False))
-    return cast("ColumnElement[bool]", found)
+        return config.index.related(other, entity, inclusive=inclusive, max_depth=max_depth)
+    return config.index.descendants(entity, keys_of(config, node), inclusive=inclusive, max_depth=max_depth)
 
 
 def ancestor_of(entity: Any, node: object, *, inclusive: bool = False) -> ColumnElement[bool]:
@@ -140,11 +83,8 @@ def ancestor_of(entity: Any, node: object, *, inclusive: bool = False) -> Column
     other = _entity(node)
     if other is not None:
         _same_tree(config, other)
-        return _related(_pk(entity, config), _pk(other, config), _closure(config), inclusive=inclusive)
-    up = ancestors_cte(config, keys_of(config, node))
-    # A node lies above `node` when it is the parent of something on the way up.
-    wanted = up.c.pk if inclusive else up.c.parent_id
-    return cast("ColumnElement[bool]", _pk(entity, config).in_(select(wanted).where(wanted.is_not(None))))
+        return config.index.related(entity, other, inclusive=inclusive)
+    return config.index.ancestors(entity, keys_of(config, node), inclusive=inclusive)
 
 
 def child_of(entity: Any, node: object) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ __all__ = (
     "changed",
     "committed",
     "forget_change",
+    "forget_former",
     "key_of_state",
     "mark_deleted",
     "mark_inserted",
@@ -57,6 +58,15 @@ def forget_change(state: InstanceState[Any], key: str) -> None:
     pending = state.__dict__.get("_pending_mutations")
     if pending:
         pending.pop(key, None)
+
+
+def forget_former(state: InstanceState[Any], key: str) -> None:
+    """Take None for what relationship `key` held before; the change to what it holds now stays.
+
+    The unit of work lets a node wait for its former parent too, which may itself wait for the node by now.
+    """
+    if key in state.committed_state:
+        state.committed_state[key] = None
 
 
 def unflushed_additions(state: InstanceState[Any], key: str) -> list[Any]:

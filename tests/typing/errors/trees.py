@@ -6,6 +6,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, 
 
 from sqla_patterns.trees import (
     KeyedTreeNode,
+    MaterializedPath,
     TreeNode,
     TreeOptions,
     dump_tree,
@@ -49,6 +50,12 @@ class Topic(TreeNode, DataclassBase):
     name: Mapped[str]
 
 
+class Chapter(MaterializedPath, TreeNode, Base):
+    __tablename__ = "chapter"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
 class Leaf(Base):
     """Mapped, and no node of any tree."""
 
@@ -85,6 +92,12 @@ def reads(category: Category, folder: Folder) -> None:
     other: list[Folder] = category.children  # E: "list[Folder]"
     nodes: list[Folder] = folder.children  # E: "list[Folder]"
     whole: str = Category.descendant_of(category)  # E: "str"
+
+
+def paths(chapter: Chapter, category: Category) -> None:
+    chapter.path = 7  # E: "int"
+    path: str = chapter.path  # E: "None"
+    category.path  # E: path
 
 
 def moves(category: Category) -> None:

@@ -1,0 +1,148 @@
+"""Paths as strings, and the rules by which a flush rewrites them: the same rules in Python and in SQL.
+
+A path is the steps from the root down to a node, each a number of `WIDTH` digits, so that paths sort like the numbers: a node
+comes before what lies below it, and that before the node's next sibling. What lies below a node is one range.
+
+A `Rule` says what becomes of the paths of one range. Ranges of different rules are disjoint or nested, and a path goes by
+the innermost rule that has it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, String, and_, cast, func, literal
+
+__all__ = ("MOST", "WIDTH", "PathFormat", "Rule", "Rules", "last_step")
+
+#: Digits of a step.
+WIDTH = 6
+#: The highest step.
+MOST = 10**WIDTH - 1
+
+
+@dataclass(frozen=True)
+class PathFormat:
+    """How steps are joined.
+
+    Attributes:
+        separator: what stands between two steps.
+        beyond: put behind a path it sorts after everything below that path, and before the next sibling.
+    """
+
+    separator: str
+    beyond: str
+
+    def join(self, above: str | None, step: int) -> str:
+        return f"{step:0{WIDTH}}" if above is None else f"{above}{self.separator}{step:0{WIDTH}}"
+
+    def levels(self, path: str) -> int:
+        return (len(path) + len(self.separator)) // (WIDTH + len(self.separator))
+
+    def length(self, levels: int) -> int:
+        """How long a path of so many steps is."""
+        return levels * (WIDTH + len(self.separator)) - len(self.separator)
+
+    def above(self, path: str) -> str | None:
+        """The path of the parent, None for that of a root."""
+        return path[: -WIDTH - len(self.separator)] or None
+
+    def end(self, path: str) -> str:
+        """Where the range of `path` and all below it ends; exclusive."""
+        return path + self.beyond
+
+
+def last_step(path: str) -> int:
+    return int(path[-WIDTH:])
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of the paths from `start` to before `end`.
+
+    Attributes:
+        cut: how much of the old path is replaced.
+        new: what comes in its place.
+        shift: what is added to the step that follows the cut, None where the rest stays as it is.
+    """
+
+    start: str
+    end: str
+    cut: int
+    new: str
+    shift: int | None = None
+
+    @property
+    def longer(self) -> int:
+        return len(self.new) - self.cut
+
+    @property
+    def idle(self) -> bool:
+        return self.shift is None and self.start == self.new
+
+    def apply(self, path: str) -> str:
+        if self.shift is None:
+            return self.new + path[self.cut :]
+        rest = self.cut + WIDTH
+        return f"{self.new}{int(path[self.cut : rest]) + self.shift:0{WIDTH}}{path[rest:]}"
+
+    def expression(self, text: ColumnElement[str]) -> ColumnElement[str]:
+        """The new path, in SQL, of the old path `text`."""
+        new = literal(self.new, String())
+        if self.shift is None:
+            return new.concat(func.substr(text, self.cut + 1, type_=String()))
+        rest = self.cut + WIDTH
+        step = cast(func.substr(text, self.cut + 1, WIDTH, type_=String()), Integer)
+        # A million more puts the zeros back in front, and a digit before them that is cut off.
+        padded = func.substr(cast(step + (self.shift + MOST + 1), String()), 2, type_=String())
+        return new.concat(padded).concat(func.substr(text, rest + 1, type_=String()))
+
+    def holds(self, path: ColumnElement[Any], like: Any) -> ColumnElement[bool]:
+        """Whether column `path` is in the range; `like` makes a value of the column's type."""
+        return and_(path >= like(self.start), path < like(self.end))
+
+
+class Rules:
+    """The rules of one flush that change anything, innermost first."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        active: list[Rule] = []
+        kept: list[Rule] = []
+        #: Rules inside no other: their ranges are disjoint and hold every path that changes.
+        self.outermost: list[Rule] = []
+        # (where it starts, the rule that holds from there on)
+        spans: list[tuple[str, Rule | None]] = []
+
+        def leave(before: str | None) -> None:
+            while active and (before is None or active[-1].end <= before):
+                end = active.pop().end
+                spans.append((end, active[-1] if active else None))
+
+        for rule in sorted(sorted(rules, key=lambda rule: rule.end, reverse=True), key=lambda rule: rule.start):
+            leave(rule.start)
+            if not active:
+                if rule.idle:
+                    continue  # Inside another it says that these paths are left out; by itself it says nothing.
+                self.outermost.append(rule)
+            kept.append(rule)
+            spans.append((rule.start, rule))
+            active.append(rule)
+        leave(None)
+        # In sorted order an outer rule comes before those inside it.
+        self.innermost_first: Sequence[Rule] = kept[::-1]
+        self._starts = [start for start, _ in spans]
+        self._rules = [rule for _, rule in spans]
+
+    def __bool__(self) -> bool:
+        return bool(self.innermost_first)
+
+    def __len__(self) -> int:
+        return len(self.innermost_first)
+
+    def apply(self, path: str) -> str:
+        index = bisect_right(self._starts, path) - 1
+        rule = self._rules[index] if index >= 0 else None
+        return path if rule is None else rule.apply(path)
