@@ -55,6 +55,7 @@ def rebuild_tree(session: Session, entity: type[NodeT]) -> int:
 
     Raises:
         TreeDamagedError: orphans or cycles. Nothing says where such nodes belong; its ``problems`` name them.
+        PathOverflowError: a `MaterializedPath` or `LtreePath` has no room for the tree; nothing is written then.
     """
     config = config_of(entity)
     session.flush()

@@ -35,6 +35,7 @@ class Ltree(UserDefinedType[str]):
     path LTREE
     """
 
+    #: Statements with this type are cached; it has no options.
     cache_ok = True
 
     def get_col_spec(self, **options: Any) -> str:
