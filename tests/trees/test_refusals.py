@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, exc
+from sqlalchemy import Engine, exc, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from sqla_patterns.exceptions import InvalidArgumentError, PatternError
-from sqla_patterns.trees import InvalidMoveError, load_tree
+from sqla_patterns.trees import InvalidMoveError, load_tree, verify_tree
 from tests._support import count_statements
+from tests.trees._indexes import assert_index_sound
 from tests.trees._shapes import Tree, any_key, assert_in_step, positioned, writes
 
 Move = Callable[[Tree, Any, Any], None]
@@ -261,6 +262,35 @@ def test_a_target_that_another_session_moved_away(tree: Tree, two_sessions: tupl
     SPELLINGS[name](tree, t.a, t.c)
     one.commit()
     assert tree.outline(one) == "d(c(a(b)))"
+
+
+@pytest.mark.parametrize("name", ["parent", "parent_id", "moved up", "moved down"])
+def test_a_place_that_is_said_again(tree: Tree, two_sessions: tuple[Session, Session], name: str) -> None:
+    """Whoever gives a node the parent that it seems to have gives it that parent: another session had moved it elsewhere.
+
+    Found by two threads on a SQLite file, where an index went by what was said and ``parent_id`` by what had not changed.
+    """
+    one, two = two_sessions
+    t = tree.make(one, "a(b(x) c) d(e) z")
+    load_tree(one, tree.cls)
+    one.commit()
+    node, above = {"moved up": (t.a, None), "moved down": (t.b, t.a)}.get(name, (t.b, t.a))
+    other = two.get(tree.cls, tree.pk(node))
+    other.parent = two.get(tree.cls, tree.pk(t.d))
+    two.add(tree.new("new", two.get(tree.cls, tree.pk(t.a))))
+    two.commit()
+    if tree.positioned and name.startswith("moved"):
+        node.move_to(t.z if above is None else t.c, "before")
+    elif name == "parent_id" and above is not None:
+        node.parent_id = tree.pk(above)
+    else:
+        node.parent = above
+    one.flush()
+    rows = one.connection().execute(select(inspect(tree.cls).columns["parent_id"]).where(tree.cls.name == node.name))
+    assert rows.scalar() == (None if above is None else tree.pk(above))
+    assert_index_sound(one.connection(), tree.cls)
+    assert not verify_tree(one, tree.cls)
+    one.commit()
 
 
 def test_a_node_that_another_session_deleted(tree: Tree, two_sessions: tuple[Session, Session]) -> None:

@@ -64,8 +64,11 @@ def apply_links(plan: Plan) -> None:
             continue
         if "parent_id" not in node.__dict__ or node.__dict__["parent_id"] != link.parent_pk:
             node.parent_id = link.parent_pk
-        elif link.moved and not changed(link.state, "parent_id") and plan.rows.get(link.pk) != link.parent_pk:
-            # Somebody else has moved it; what this session shows by chance is where it goes now.
+        elif link.moved and plan.rows.get(link.pk) != link.parent_pk:
+            # Somebody else has moved it; what this session shows by chance is where it goes now. To the unit of work that is a change
+            # only if it does not know what was there before.
+            if committed(link.state, "parent_id", NO_VALUE) == link.parent_pk:
+                forget_change(link.state, "parent_id")
             flag_modified(node, "parent_id")
         if parent is not None or link.to_root or "parent" in node.__dict__:
             set_committed_value(node, "parent", parent)

@@ -61,7 +61,7 @@ def lock_and_check(plan: Plan) -> None:
                 paths.add(target)
         elif link.parent_exists and (shared_lists or keeps or link.parent is None):
             attach.add(link.parent_pk)
-        if keeps and not link.new:
+        if not link.new:
             attach.add(link.pk)
         roots = roots or ((shared_lists or config.index.numbers_roots) and link.to_root)
     for node in plan.renamed:
@@ -71,8 +71,9 @@ def lock_and_check(plan: Plan) -> None:
             attach.add(node.parent_id)
     if attach or paths:
         take_write_lock(plan.connection, config.table)
-    if attach or paths:
         _lock(plan, attach - paths, paths)
+        if paths := _find_moved(plan, new):
+            _lock(plan, set(), paths)
         _check_parents(plan)
     _check_cycles(plan)
     if (shared_lists or keeps) and plan.snapshot_reads:
@@ -81,6 +82,20 @@ def lock_and_check(plan: Plan) -> None:
             # Whoever changes an index anywhere in a tree has to meet others that do at its root.
             claimed |= _roots(plan)
         claim_lists(plan.connection, config, [*claimed, *(node.parent_id for node in plan.renamed)], roots=roots)
+
+
+def _find_moved(plan: Plan, new: dict[int, Link]) -> set[Any]:
+    """Make moves of links that repeat a parent from which somebody else has taken the node meanwhile; return their targets.
+
+    Whoever said the place of a node, or its parent once more, said that it belongs there.
+    """
+    targets: set[Any] = set()
+    for link in plan.links:
+        if not link.new and not link.moved and link.pk in plan.rows and plan.rows[link.pk] != link.parent_pk:
+            link.moved = True
+            if (target := _attach_point(link, new)) is not None:
+                targets.add(target)
+    return targets
 
 
 def _lock(plan: Plan, attach: set[Any], paths: set[Any]) -> None:
