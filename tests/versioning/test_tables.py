@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tests._support import assert_empty_diff
-from tests.versioning._world import UTC, count, history, history_table, library
+from tests.versioning._world import count, history, history_table, library
 
 CONVENTION = {
     "ix": "ix_%(column_0_label)s",
