@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from sqla_patterns.versioning import RevisionLog, Versioned, VersionOptions
 from sqlalchemy import Connection, Engine, ForeignKey, String, Text, event, func, inspect, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+
+from sqla_patterns.versioning import RevisionLog, Versioned, VersionOptions
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)

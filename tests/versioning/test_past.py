@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqla_patterns.versioning import Version, Versioned, VersionOptions, as_of, diff, version_at, versions
 from sqlalchemy import JSON, Engine, ForeignKey, LargeBinary, String, delete, func, inspect, select, update
 from sqlalchemy.orm import Mapped, Session, aliased, deferred, mapped_column, relationship
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from sqla_patterns.exceptions import PatternError
+from sqla_patterns.versioning import Version, Versioned, VersionOptions, as_of, diff, version_at, versions
 from tests._support import count_statements
 from tests.versioning._world import LONG_AGO, TICK, count, docs, tick
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqla_patterns.versioning import Versioned, VersionOptions, as_of, version_at, versions
 from sqlalchemy import Engine, String, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
+from sqla_patterns.versioning import Versioned, VersionOptions, as_of, version_at, versions
 from tests.versioning._world import count, docs, history, history_table, tick, use_real_savepoints
 
 
