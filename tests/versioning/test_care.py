@@ -281,7 +281,7 @@ def test_disabled_with_optimistic_locking(plain_bases: Any, engine: Engine, sess
     session.commit()
     doc.title = "d"
     session.commit()
-    assert [title for title in history(session, Doc, "title")] == ["b", "c"]
+    assert history(session, Doc, "title") == ["b", "c"]
 
 
 # -- prune ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
-from sqla_patterns.versioning import Versioned, VersionOptions, as_of, version_at, versions
+from sqla_patterns.versioning import RevisionLog, Versioned, VersionOptions, as_of, revision, version_at, versions
 from tests.versioning._world import count, docs, history, history_table, tick, use_real_savepoints
 
 
@@ -298,7 +298,7 @@ def test_without_locking_the_last_writer_wins_and_the_history_has_both(
 
 
 def test_granularity_of_a_transaction(bases: Any, engine: Engine, session: Session) -> None:
-    Doc = make(bases(), engine, granularity="transaction")
+    Doc = make(bases(), engine, granularity="transaction", period=True)
     doc = saved(session, Doc(title="a"))
     for title in "bcd":
         doc.title = title
@@ -315,7 +315,7 @@ def test_granularity_of_a_transaction(bases: Any, engine: Engine, session: Sessi
 def test_granularity_of_a_transaction_for_bulk_statements_of_several_rows(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    Doc = make(plain_bases(), engine, granularity="transaction")
+    Doc = make(plain_bases(), engine, granularity="transaction", period=True)
     session.add_all([Doc(title=title) for title in "ab"])
     session.commit()
     keys = session.scalars(select(Doc.id).order_by(Doc.id)).all()
@@ -331,7 +331,7 @@ def test_granularity_of_a_transaction_for_bulk_statements_of_several_rows(
 
 def test_granularity_of_a_transaction_and_birth(plain_bases: Any, engine: Engine, session: Session) -> None:
     """Changes after the INSERT belong to the first version."""
-    Doc = make(plain_bases(), engine, granularity="transaction")
+    Doc = make(plain_bases(), engine, granularity="transaction", period=True)
     doc = Doc(title="a")
     session.add(doc)
     session.flush()
@@ -359,7 +359,7 @@ def test_granularity_of_a_transaction_ends_with_a_savepoint_that_is_rolled_back(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
     """What the savepoint had made is gone: the change after it makes the version anew."""
-    Doc = make(plain_bases(), engine, granularity="transaction")
+    Doc = make(plain_bases(), engine, granularity="transaction", period=True)
     doc = saved(session, Doc(title="a"))
     with session.begin_nested() as savepoint:
         doc.title = "b"
@@ -373,6 +373,35 @@ def test_granularity_of_a_transaction_ends_with_a_savepoint_that_is_rolled_back(
     doc.title = "e"
     session.commit()
     assert (doc.version, history(session, Doc, "version", "title")) == (3, [(1, "a"), (2, "c")])
+
+
+def test_granularity_of_a_transaction_by_revisions(plain_bases: Any, engine: Engine, session: Session) -> None:
+    """Two people in one transaction make two versions: a version has one maker."""
+    base = plain_bases()
+
+    class Revision(RevisionLog, base):
+        __tablename__ = "revision"
+
+    Doc = make(base, engine, granularity="transaction", revision=Revision)
+    doc = saved(session, Doc(title="a"))
+    with revision(session, actor="ann"):
+        for title in "bc":
+            doc.title = title
+            session.flush()
+    with revision(session, actor="bob"):
+        for title in "de":
+            doc.title = title
+            session.flush()
+    session.commit()
+    found = versions(session, doc)
+    assert [(each.object.title, each.revision.actor) for each in found] == [("a", None), ("c", "ann"), ("e", "bob")]
+
+
+def test_granularity_of_a_transaction_needs_something_to_tell_transactions_by(plain_bases: Any) -> None:
+    from sqla_patterns.exceptions import PatternError
+
+    with pytest.raises(PatternError, match="period"):
+        docs(plain_bases(), granularity="transaction")
 
 
 def test_unknown_granularity_is_refused(plain_bases: Any) -> None:
