@@ -124,3 +124,16 @@ def _no_init(base: Any) -> dict[str, Any]:
 
 def is_dataclass_base(base: Any) -> bool:
     return "MappedAsDataclass" in {each.__name__ for each in base.__mro__}
+
+
+def natural_docs(base: Any, **options: Any) -> Any:
+    """Map ``Country``, whose key is the user's own and may come back."""
+
+    class Country(Versioned, base):
+        __tablename__ = "country"
+        if options:
+            __versioned__ = VersionOptions(**options)
+        code: Mapped[str] = mapped_column(String(2), primary_key=True)
+        name: Mapped[str] = mapped_column(String(20))
+
+    return Country

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqla_patterns.versioning import Versioned, VersionOptions
 from sqlalchemy import (
     JSON,
     Computed,
@@ -22,8 +21,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.mutable import MutableDict, MutableList
 from sqlalchemy.orm import Mapped, Session, deferred, mapped_column, relationship
 
+from sqla_patterns.versioning import Versioned, VersionOptions
 from tests._support import count_statements
-from tests.versioning._world import count, docs, history, history_class, history_table
+from tests.versioning._world import count, docs, history, history_class, history_table, natural_docs
 
 
 @pytest.fixture(name="Doc")
@@ -466,15 +466,9 @@ def test_a_change_made_in_a_listener_of_the_flush_is_a_version(Doc: Any, session
 # -- identity --------------------------------------------------------------------------------------
 
 
-def natural(base: Any, engine: Engine, **options: Any) -> Any:
-    class Country(Versioned, base):
-        __tablename__ = "country"
-        if options:
-            __versioned__ = VersionOptions(**options)
-        code: Mapped[str] = mapped_column(String(2), primary_key=True)
-        name: Mapped[str] = mapped_column(String(20))
-
-    base.metadata.create_all(engine)
+def natural(base: Any, engine: Engine) -> Any:
+    Country = natural_docs(base)
+    Country.metadata.create_all(engine)
     return Country
 
 
