@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from threading import Barrier, Event, Thread
 from typing import Any
 
@@ -60,7 +61,7 @@ def assert_sound(session: Session, cls: Any, moments: list[Any]) -> None:
         by_key.setdefault(obj.id, []).append((obj.version, obj.valid_from, None))
     for key, rows in by_key.items():
         assert [number for number, _, _ in rows] == list(range(1, len(rows) + 1)), key
-        for (_, start, end), (_, following, _) in zip(rows, rows[1:], strict=False):
+        for (_, start, end), (_, following, _) in pairwise(rows):
             assert start <= end <= following, key
     for moment in moments:
         keys = [each.id for each in as_of(session, select(cls), moment)]

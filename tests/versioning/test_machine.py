@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from copy import deepcopy
 from datetime import datetime
 from typing import Any
@@ -428,7 +427,7 @@ def told(doc: Any) -> Values:
 
 
 @pytest.fixture(params=["flush", "transaction"])
-def machine(request: pytest.FixtureRequest, engine: Engine, plain_bases: Any) -> Iterator[type[VersionMachine]]:
+def machine(request: pytest.FixtureRequest, engine: Engine, plain_bases: Any) -> type[VersionMachine]:
     use_real_savepoints(engine)
     base = plain_bases()
 
@@ -444,7 +443,7 @@ def machine(request: pytest.FixtureRequest, engine: Engine, plain_bases: Any) ->
         data: Mapped[Any] = mapped_column(MutableDict.as_mutable(JSON))
 
     base.metadata.create_all(engine)
-    yield type("Machine", (VersionMachine,), {"engine": engine, "Doc": Doc, "granularity": request.param})
+    return type("Machine", (VersionMachine,), {"engine": engine, "Doc": Doc, "granularity": request.param})
 
 
 def _settings(examples: int, steps: int, **more: Any) -> settings:
