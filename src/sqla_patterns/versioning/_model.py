@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import JSON, Integer, String, Text
+from sqlalchemy import JSON, Integer, String, Text, event
 from sqlalchemy.orm import mapped_column
 
-from .._declarative import mixin_attr, on_mapped
+from .._declarative import mixin_attr
 from ._errors import PastObjectError
 from ._mapping import add_columns, map_history
 from ._past import is_past
@@ -49,8 +49,9 @@ class Versioned:
 
         @mixin_attr
         def _sqla_versioned(cls):
-            # Adds nothing: SQLAlchemy evaluates it while it maps a class, and each subclass of it.
-            on_mapped(cls, table=add_columns, constructed=map_history)
+            # Adds nothing: SQLAlchemy evaluates it while it maps the first class of a hierarchy. The listeners hear the others.
+            event.listen(cls, "instrument_class", _add_columns, propagate=True)
+            event.listen(cls, "after_mapper_constructed", _map_history, propagate=True)
             return
 
         # Hidden from type checkers, which would take it as leave to assign to any name.
@@ -63,6 +64,14 @@ class Versioned:
             if is_past(self):
                 raise PastObjectError(_READ_ONLY.format(action="delete", name=name, cls=type(self).__name__))
             super().__delattr__(name)
+
+
+def _add_columns(mapper: Mapper[Any], _: type[Any]) -> None:
+    add_columns(mapper)
+
+
+def _map_history(mapper: Mapper[Any], _: type[Any]) -> None:
+    map_history(mapper)
 
 
 _READ_ONLY = (

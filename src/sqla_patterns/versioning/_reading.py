@@ -51,7 +51,7 @@ def version_at(session: Session, entity: type[T], key: object, moment: datetime)
 @overload
 def as_of(session: Session, statement: Select[tuple[T]], moment: datetime) -> Sequence[T]: ...
 @overload
-def as_of(session: Session, statement: Select[T], moment: datetime) -> Sequence[T]: ...  # type: ignore[type-var]
+def as_of(session: Session, statement: Select[T], moment: datetime) -> Sequence[T]: ...  # type: ignore[type-var, unused-ignore]
 def as_of(session: Session, statement: Any, moment: datetime) -> Any:
     """Return the objects that a SELECT of one versioned class would have found at `moment`, as they were.
 

@@ -1,0 +1,297 @@
+"""Copying rows to history, in the database: ``INSERT INTO history SELECT ... FROM main``.
+
+Nothing is loaded for it, so that deferred, binary and computed columns cost nothing, and what was changed in place (JSON) is kept as it was.
+The SELECT locks the rows on PostgreSQL and MariaDB, and the INSERT returns the versions that it found: what another
+transaction committed since the objects were loaded is counted, not overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar, cast
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Select,
+    String,
+    and_,
+    bindparam,
+    case,
+    insert,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from ._config import TablePair, VersionConfig
+from ._session import session_versions
+from ._tables import CHANGED, ENDED_BY, OPERATION, REVISION, VALID_FROM, VALID_TO, VERSION, revision_type
+from ._types import UTCDateTime
+
+__all__ = (
+    "CHUNK",
+    "Found",
+    "Stamp",
+    "capture",
+    "capture_keys",
+    "chunks",
+    "key_in",
+    "lock",
+    "lock_target",
+    "made_now",
+    "stamp_of",
+)
+
+T = TypeVar("T")
+
+#: Keys in one statement. SQLite takes 32,766 parameters, PostgreSQL's binary protocol 32,767.
+CHUNK = 1000
+
+
+class Stamp(NamedTuple):
+    """What a transaction puts on the versions that it makes and ends."""
+
+    moment: datetime
+    revision: Any
+
+
+class Found(NamedTuple):
+    """What a row had when it was captured."""
+
+    version: int
+    #: When its successor begins.
+    moment: datetime | None
+
+
+def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def stamp_of(session: Session, config: VersionConfig) -> Stamp:
+    versions = session_versions(session)
+    return Stamp(versions.moment(session), versions.revision_id(session, config))
+
+
+def key_in(columns: Sequence[ColumnElement[Any]], keys: Any) -> ColumnElement[bool]:
+    """Match `columns` with `keys`: a list of tuples, or an expanding parameter."""
+    if len(columns) > 1:
+        return tuple_(*columns).in_(keys)
+    return columns[0].in_(keys if not isinstance(keys, list) else [key[0] for key in cast("list[Any]", keys)])
+
+
+def _parameters(config: VersionConfig, keys: list[tuple[Any, ...]]) -> list[Any]:
+    return keys if len(config.key) > 1 else [key[0] for key in keys]
+
+
+def lock(connection: Connection, statement: Select[Any], *tables: Any) -> Select[Any]:
+    """`statement`, locking the rows of `tables` until the transaction ends, where the database locks rows."""
+    if connection.dialect.name == "postgresql":
+        return statement.with_for_update(key_share=True, of=tables)
+    return statement.with_for_update()
+
+
+def lock_target(config: VersionConfig) -> Any:
+    return config.pair.main
+
+
+def made_now(config: VersionConfig) -> ColumnElement[bool]:
+    """Match rows whose present version this very transaction, or revision, has made; with parameters as in `_values`."""
+    main = config.pair.main
+    if config.options.revision is not None:
+        return main.c[REVISION] == bindparam("sqla_revision", type_=revision_type(config.options))
+    return main.c[VALID_FROM] == bindparam("sqla_moment", type_=UTCDateTime())
+
+
+def made_before(config: VersionConfig) -> ColumnElement[bool] | None:
+    """Match rows whose present version is to be kept when it ends."""
+    if config.options.granularity == "flush":
+        return None
+    column = config.pair.main.c[REVISION if config.options.revision is not None else VALID_FROM]
+    return or_(~made_now(config), column.is_(None))
+
+
+def next_moment(config: VersionConfig) -> ColumnElement[Any]:
+    """When the successor of a row begins: now, but never before the row itself did, whatever clocks say."""
+    begun = config.pair.main.c[VALID_FROM]
+    now = bindparam("sqla_moment", type_=UTCDateTime())
+    return case((begun > now, begun), else_=now)
+
+
+def _values(config: VersionConfig, stamp: Stamp, operation: str) -> dict[str, Any]:
+    options = config.options
+    values: dict[str, Any] = {"sqla_moment": stamp.moment}
+    if options.operation:
+        values["sqla_operation"] = operation
+    if options.revision is not None:
+        values["sqla_revision"] = stamp.revision
+    return values
+
+
+def root_select(config: VersionConfig) -> tuple[list[str], Select[Any]]:
+    """What to copy from the table of the root, and where to."""
+    pair, options = config.pair, config.options
+    main = pair.main
+    moment = bindparam("sqla_moment", type_=UTCDateTime())
+    source: list[tuple[str, Any]] = [(copy.key, column) for column, copy in pair.copied()]
+    source += [(VERSION, main.c[VERSION]), (CHANGED, moment)]
+    if options.period:
+        source += [(VALID_FROM, main.c[VALID_FROM]), (VALID_TO, next_moment(config))]
+    if options.operation:
+        source.append((OPERATION, bindparam("sqla_operation", type_=String(6))))
+    if options.revision is not None:
+        ended_by = bindparam("sqla_revision", type_=revision_type(options))
+        source += [(REVISION, main.c[REVISION]), (ENDED_BY, ended_by)]
+    statement = select(*(value for _, value in source)).select_from(main)
+    before = made_before(config)
+    return [name for name, _ in source], statement if before is None else statement.where(before)
+
+
+def sub_select(config: VersionConfig, pair: TablePair) -> tuple[list[str], Select[Any]]:
+    """What to copy from a table that joins the one of the root."""
+    source: list[tuple[str, Any]] = [(copy.key, column) for column, copy in pair.copied()]
+    source.append((VERSION, config.root.pair.main.c[VERSION]))
+    source.append((CHANGED, bindparam("sqla_moment", type_=UTCDateTime())))
+    statement = select(*(value for _, value in source)).where(joined(config, pair))
+    before = made_before(config.root)
+    return [name for name, _ in source], statement if before is None else statement.where(before)
+
+
+def joined(config: VersionConfig, pair: TablePair) -> ColumnElement[bool]:
+    """Join `pair` to the table of the root."""
+    links = [column == above for each in config.pairs[: config.pairs.index(pair) + 1] for column, above in each.joins]
+    return and_(*links)
+
+
+def _insert(pair: TablePair, names: list[str], statement: Select[Any]) -> Insert:
+    return insert(pair.history).from_select(names, statement, include_defaults=False)
+
+
+def returned(config: VersionConfig) -> list[Any]:
+    history = config.pair.history
+    columns = [*config.history_key, history.c[VERSION]]
+    return [*columns, history.c[VALID_TO] if config.options.period else null()]
+
+
+def capture_keys(
+    session: Session,
+    config: VersionConfig,
+    keys_of: dict[VersionConfig, list[tuple[Any, ...]]],
+    operation: str,
+) -> dict[tuple[Any, ...], Found]:
+    """Copy the rows with these keys, given by class, and return what they had.
+
+    One statement for each table and a thousand keys.
+    """
+    root = config.root
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    stamp = stamp_of(session, root)
+    found: dict[tuple[Any, ...], Found] = {}
+    every = sorted_keys(key for keys in keys_of.values() for key in keys)
+    for keys in chunks(every, max(1, CHUNK // len(root.key))):
+        found.update(_capture_root(connection, root, keys, _values(root, stamp, operation)))
+    by_pair: dict[int, tuple[VersionConfig, TablePair, list[tuple[Any, ...]]]] = {}
+    for member, keys in keys_of.items():
+        for pair in member.pairs[1:]:
+            by_pair.setdefault(id(pair), (member, pair, []))[2].extend(keys)
+    # A history row refers to that of the table above.
+    for member, pair, keys in sorted(by_pair.values(), key=lambda entry: entry[0].pairs.index(entry[1])):
+        names, statement = _cached(root, ("sub", pair.main), lambda m=member, p=pair: sub_select(m, p))
+        matching = statement.where(key_in(root.key, bindparam("sqla_keys", expanding=True)))
+        for chunk in chunks(keys, max(1, CHUNK // len(root.key))):
+            values = {**_values(root, stamp, operation), "sqla_keys": _parameters(root, chunk)}
+            connection.execute(_insert(pair, names, matching), values)
+    if operation == "delete" and root.options.operation and root.options.granularity == "transaction":
+        _mark_deleted(connection, root, every, stamp)
+    return found
+
+
+def sorted_keys(keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """In one order for all transactions, as far as keys have one, since each row is locked."""
+    listed = list(keys)
+    try:
+        listed.sort()
+    except TypeError:
+        pass  # keys without an order
+    return listed
+
+
+def _cached(config: VersionConfig, name: object, make: Any) -> Any:
+    found = config.cache.get(name)
+    if found is None:
+        found = config.cache[name] = make()
+    return found
+
+
+def _capture_root(
+    connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], values: dict[str, Any]
+) -> dict[tuple[Any, ...], Found]:
+    width = len(root.key)
+    dialect = connection.dialect
+    values = {**values, "sqla_keys": _parameters(root, keys)}
+
+    def make() -> tuple[Insert, Select[Any]]:
+        names, statement = root_select(root)
+        main = root.pair.main
+        statement = statement.where(key_in(root.key, bindparam("sqla_keys", expanding=True)))
+        locking = lock(connection, statement.order_by(*root.key), main)
+        moment = next_moment(root) if root.options.period else null()
+        seen = locking.with_only_columns(*root.key, main.c[VERSION], moment, maintain_column_froms=True)
+        return _insert(root.pair, names, locking), seen
+
+    inserting, seen = _cached(root, ("root", dialect.name), make)
+    if dialect.insert_returning:
+        rows = connection.execute(inserting.returning(*returned(root)), values).all()
+    else:
+        # MySQL cannot say what it has inserted; the lock keeps what it selects until then.
+        used = {name: value for name, value in values.items() if name not in {"sqla_operation", "sqla_revision"}}
+        if root.options.granularity == "transaction" and "sqla_revision" in values:
+            used["sqla_revision"] = values["sqla_revision"]
+        rows = connection.execute(seen, used).all()
+        connection.execute(inserting, values)
+    return {tuple(row[:width]): Found(row[width], row[width + 1]) for row in rows}
+
+
+def _mark_deleted(
+    connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], stamp: Stamp
+) -> None:
+    """Say "delete" in the history rows that this transaction wrote for an update of what it deletes now."""
+    history = root.pair.history
+    if root.options.revision is not None:
+        now = history.c[ENDED_BY] == stamp.revision
+    else:
+        now = history.c[CHANGED] == stamp.moment
+    for chunk in chunks(keys, max(1, CHUNK // len(root.key))):
+        connection.execute(update(history).where(key_in(root.history_key, chunk), now).values({OPERATION: "delete"}))
+
+
+def capture(
+    session: Session, config: VersionConfig, criterion: ColumnElement[bool], members: Iterable[VersionConfig], operation: str
+) -> Stamp:
+    """Copy the rows that match `criterion`, which is about the table of the root; for bulk statements.
+
+    One statement for each table.
+    """
+    root = config.root
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    stamp = stamp_of(session, root)
+    values = _values(root, stamp, operation)
+    names, statement = root_select(root)
+    locking = lock(connection, statement.where(criterion), root.pair.main)
+    connection.execute(_insert(root.pair, names, locking), values)
+    seen: set[int] = set()
+    for member in members:
+        for pair in member.pairs[1:]:
+            if id(pair) not in seen:
+                seen.add(id(pair))
+                names, statement = sub_select(member, pair)
+                connection.execute(_insert(pair, names, statement.where(criterion)), values)
+    return stamp

@@ -1,0 +1,37 @@
+"""What the room listens to, registered when the first class is mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from ._flush import before_delete, before_insert, before_update, continue_versions
+from ._past import refuse_past_objects
+from ._session import after_soft_rollback, before_flush, session_versions
+
+__all__ = ("MAPPER_LISTENERS", "SESSION_LISTENERS")
+
+
+def _after_flush(session: Session, context: object) -> None:
+    versions = session_versions(session)
+    if versions.named:
+        continue_versions(session, versions)
+
+
+def _after_flush_postexec(session: Session, context: object) -> None:
+    session_versions(session).end_flush()
+
+
+MAPPER_LISTENERS: dict[str, Callable[..., None]] = {
+    "before_insert": before_insert,
+    "before_update": before_update,
+    "before_delete": before_delete,
+}
+SESSION_LISTENERS: dict[str, Callable[..., None]] = {
+    "before_flush": before_flush,
+    "after_flush": _after_flush,
+    "after_flush_postexec": _after_flush_postexec,
+    "after_soft_rollback": after_soft_rollback,
+    "before_attach": refuse_past_objects,
+}
