@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import String, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
 
 from sqla_patterns.versioning import (
+    Versioned,
+    VersionOptions,
     as_of,
     diff,
     erase,
@@ -112,11 +115,6 @@ async def test_bulk_statements_and_the_disabled_block(
 async def test_no_attribute_of_ours_is_expired_after_a_flush(
     plain_bases: Any, async_engine: AsyncEngine, async_session: AsyncSession, how: str
 ) -> None:
-    from sqlalchemy import String
-    from sqlalchemy.orm import Mapped, mapped_column
-
-    from sqla_patterns.versioning import Versioned, VersionOptions
-
     Base = plain_bases()
 
     class Doc(Versioned, Base):

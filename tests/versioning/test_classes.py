@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqla_patterns.versioning import Versioned, VersionOptions, history_mapper, version_at, versioned_session, versions
 from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, String, Table, create_engine, select, update
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -21,7 +20,8 @@ from sqlalchemy.orm import (
 from sqlalchemy.pool import StaticPool
 
 from sqla_patterns.exceptions import PatternError
-from tests.versioning._world import history, history_class, history_table, tick
+from sqla_patterns.versioning import Versioned, VersionOptions, history_mapper, version_at, versioned_session, versions
+from tests.versioning._world import history, history_class, history_table, tick, use_real_savepoints
 
 
 def edit(session: Session, obj: Any) -> None:
@@ -136,13 +136,17 @@ def test_mixins_of_the_users_on_either_side(bases: Any, engine: Engine, session:
         def shout(self) -> str:
             return self.name.upper()  # type: ignore[attr-defined]
 
-    for number, parents in enumerate([(Named, Versioned, Base), (Versioned, Named, Base)]):
+    class Before(Named, Versioned, Base):
+        __tablename__ = "before"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(String(20))
 
-        class Doc(*parents):  # type: ignore[misc]
-            __tablename__ = f"doc{number}"
-            id: Mapped[int] = mapped_column(primary_key=True)
-            name: Mapped[str] = mapped_column(String(20))
+    class After(Versioned, Named, Base):
+        __tablename__ = "after"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(String(20))
 
+    for Doc in (Before, After):
         Doc.metadata.create_all(engine)
         doc = Doc(id=1, name="a")
         edit(session, doc)
@@ -294,6 +298,7 @@ def test_a_session_bound_to_a_connection(plain_bases: Any, engine: Engine) -> No
         id: Mapped[int] = mapped_column(primary_key=True)
         name: Mapped[str] = mapped_column(String(20))
 
+    use_real_savepoints(engine)
     Base.metadata.create_all(engine)
     with engine.connect() as connection, connection.begin() as transaction:
         with Session(connection, join_transaction_mode="create_savepoint") as session:

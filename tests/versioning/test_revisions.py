@@ -110,7 +110,8 @@ def test_nothing_versioned_changed_no_row(world: Any, session: Session, engine: 
     with revision(session, actor="ann"), count_statements(engine) as log:
         book.title = "a"
         session.commit()
-    assert log.starting("INSERT", "UPDATE") == []
+    # The old value was expired: SQLAlchemy cannot know that its UPDATE changes nothing.
+    assert log.starting("INSERT") == []
     assert count(session, world.Revision) == 1
 
 
