@@ -5,9 +5,10 @@ Draft.
 
 from ._errors import NoSuchVersionError, NotVersionedError, PastObjectError, UnversionedWriteError
 from ._mapping import history_mapper
-from ._model import RevisionLog, Versioned
+from ._model import Versioned
 from ._options import VersionOptions
 from ._reading import as_of, diff, version_at, versions, versions_of_association
+from ._revision_log import RevisionLog
 from ._session import SessionScope, revision, versioned_session, versioning_disabled
 from ._types import UTCDateTime
 from ._upkeep import prune, seed

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
+from ._associations import sync_associations
 from ._flush import before_delete, before_insert, before_update, continue_versions
 from ._past import refuse_past_objects
 from ._session import after_soft_rollback, before_flush, session_versions
@@ -17,6 +18,7 @@ def _after_flush(session: Session, context: object) -> None:
     versions = session_versions(session)
     if versions.named:
         continue_versions(session, versions)
+    sync_associations(session, versions)
 
 
 def _after_flush_postexec(session: Session, context: object) -> None:

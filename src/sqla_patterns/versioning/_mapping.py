@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapper, Session
 from .._declarative import listen_once
 from ..exceptions import MappingError
 from . import _tables
+from ._associations import map_associations
 from ._config import CONFIG, TablePair, VersionConfig, config_of
 from ._history_class import make_history_class
 from ._listeners import MAPPER_LISTENERS, SESSION_LISTENERS
@@ -102,6 +103,7 @@ def map_history(mapper: Mapper[Any]) -> None:
     cls.__history_mapper__ = history
     _check_names(config)
     pairs[-1].main.info["sqla_patterns.versioning"] = config if parent is None or history_table is not None else parent
+    map_associations(config)
     for identifier, fn in MAPPER_LISTENERS.items():
         if not event.contains(cls, identifier, fn):
             event.listen(cls, identifier, fn, raw=True)

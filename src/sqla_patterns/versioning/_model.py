@@ -1,17 +1,15 @@
-"""The two mixins."""
+"""The mixin of versioned classes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import JSON, Integer, String, Text, event
-from sqlalchemy.orm import mapped_column
+from sqlalchemy import event
 
 from .._declarative import mixin_attr
 from ._errors import PastObjectError
 from ._mapping import add_columns, map_history
 from ._past import is_past
-from ._types import UTCDateTime
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
     from ._options import VersionOptions
 
-__all__ = ("RevisionLog", "Versioned")
+__all__ = ("Versioned",)
 
 
 class Versioned:
@@ -78,46 +76,3 @@ _READ_ONLY = (
     "cannot {action} {name!r} of this {cls}: it shows a version of the past; change the present object, or bring the version back "
     "with revert() or restore()"
 )
-
-
-class RevisionLog:
-    """A log of who changed something versioned, when and why: one row for a transaction, or for a `revision` block.
-
-    Mix it in before the declarative base, and name the class in ``VersionOptions(revision=...)``. It may have columns of its own, which
-    `revision` takes by name. A row exists only where something versioned was changed. Without ``__tablename__`` the table is
-    called ``revision``.
-    """
-
-    if TYPE_CHECKING:
-        id: Mapped[int]
-        at: Mapped[datetime]
-        actor: Mapped[str | None]
-        request_id: Mapped[str | None]
-        reason: Mapped[str | None]
-        meta: Mapped[dict[str, Any] | None]
-    else:
-        __tablename__ = "revision"
-
-        @mixin_attr
-        def id(cls):
-            return mapped_column("id", Integer(), primary_key=True, sort_order=-10)
-
-        @mixin_attr
-        def at(cls):
-            return mapped_column("at", UTCDateTime(), nullable=False, sort_order=-9)
-
-        @mixin_attr
-        def actor(cls):
-            return mapped_column("actor", String(255), nullable=True, sort_order=-8)
-
-        @mixin_attr
-        def request_id(cls):
-            return mapped_column("request_id", String(255), nullable=True, sort_order=-7)
-
-        @mixin_attr
-        def reason(cls):
-            return mapped_column("reason", Text(), nullable=True, sort_order=-6)
-
-        @mixin_attr
-        def meta(cls):
-            return mapped_column("meta", JSON(none_as_null=True), nullable=True, sort_order=-5)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ._model import RevisionLog
+    from ._revision_log import RevisionLog
 
 __all__ = ("Granularity", "VersionOptions")
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from sqlalchemy.orm import InstanceState, Mapper, Session
+from sqlalchemy import Table
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 
-__all__ = ("autoflush", "flushed_states", "forced_value", "is_deleted", "old_values")
+__all__ = (
+    "autoflush",
+    "flushed_mappers",
+    "flushed_of",
+    "flushed_states",
+    "forced_value",
+    "is_deleted",
+    "old_values",
+    "pending_changes",
+    "secondary_argument",
+)
 
 
 def flushed_states(context: Any, mapper: Mapper[Any], *, deletes: bool) -> Iterator[InstanceState[Any]]:
@@ -46,3 +57,37 @@ def autoflush(session: Session) -> None:
     """
     if session.autoflush and not getattr(session, "_flushing", False):
         session.flush()
+
+
+def flushed_mappers(context: Any) -> list[Mapper[Any]]:
+    """The mappers whose objects the present flush writes or deletes; as for `flushed_states`."""
+    return [mapper for mapper, states in getattr(context, "mappers", {}).items() if states]
+
+
+def flushed_of(context: Any, mapper: Mapper[Any]) -> list[tuple[InstanceState[Any], bool]]:
+    """The objects of exactly this mapper in the present flush, and whether it deletes them."""
+    states = context.states
+    return [(state, bool(states[state][0])) for state in context.mappers[mapper]]
+
+
+def pending_changes(state: InstanceState[Any], key: str) -> bool:
+    """Whether collection `key` was changed from its other end without being loaded; `get_history` does not tell."""
+    return key in state.__dict__.get("_pending_mutations", {})
+
+
+def secondary_argument(relation: RelationshipProperty[Any], mapper: Mapper[Any]) -> Table | None:
+    """The ``secondary`` of a relationship that is not configured yet, if it is there already.
+
+    A history table has to be in the metadata before anybody calls ``create_all()``, which may be before mappers are configured. Without
+    the private arguments it is made when they are.
+    """
+    init_args: Any = getattr(relation, "_init_args", None)
+    argument = getattr(getattr(init_args, "secondary", None), "argument", None)
+    if isinstance(argument, str):
+        return mapper.local_table.metadata.tables.get(argument)
+    if callable(argument) and not isinstance(argument, Table):
+        try:
+            argument = argument()
+        except NameError:
+            return None  # a lambda over a table that comes later
+    return argument if isinstance(argument, Table) else None

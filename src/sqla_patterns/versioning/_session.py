@@ -145,7 +145,8 @@ def after_soft_rollback(session: Session, previous: SessionTransaction) -> None:
 class SessionScope:
     """A block of `revision` or `versioning_disabled`; ``with`` for a session, ``async with`` for an ``AsyncSession``.
 
-    What is pending when the block ends without an error is flushed, so that it counts as done inside.
+    What is pending when the block begins is flushed before, and what is pending when it ends without an error is flushed inside, so that what
+    the block says is about what was done in it.
     """
 
     def __init__(self, session: Session | AsyncSession, values: dict[str, Any] | None) -> None:
@@ -160,6 +161,19 @@ class SessionScope:
         return {} if self._values is None else self._values
 
     def __enter__(self) -> Self:
+        if self._is_pending():
+            self._flush("at the beginning")
+        return self._begin()
+
+    def _flush(self, when: str) -> None:
+        if self._given is not self._session:
+            raise StateError(
+                f"an AsyncSession has changes that are not flushed {when} of a block; write 'async with', which flushes them, or "
+                "await session.flush() before"
+            )
+        self._session.flush()
+
+    def _begin(self) -> Self:
         versions = session_versions(self._session)
         if self._values is None:
             versions.disabled += 1
@@ -172,26 +186,26 @@ class SessionScope:
     ) -> None:
         try:
             if exc_type is None and self._is_pending():
-                if self._given is not self._session:
-                    raise StateError(
-                        "an AsyncSession has changes that are not flushed at the end of a block; write 'async with', which flushes them, or "
-                        "await session.flush() inside"
-                    )
-                self._session.flush()
+                self._flush("at the end")
         finally:
             self._leave()
 
     async def __aenter__(self) -> Self:
-        return self.__enter__()
+        if self._is_pending():
+            await self._flush_async()
+        return self._begin()
+
+    async def _flush_async(self) -> None:
+        if isinstance(self._given, Session):
+            raise StateError("'async with' is for an AsyncSession; this session is synchronous, so write 'with'")
+        await self._given.flush()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             if exc_type is None and self._is_pending():
-                if isinstance(self._given, Session):
-                    raise StateError("'async with' is for an AsyncSession; this session is synchronous, so write 'with'")
-                await self._given.flush()
+                await self._flush_async()
         finally:
             self._leave()
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Select, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
+
+from ..exceptions import InvalidArgumentError
+from ._associations import association_of, sync_all
+from ._capture import chunks, key_in, stamp_of
+from ._config import VersionConfig, hierarchy, require_config
+from ._flush import last_versions
+from ._sa import autoflush
+from ._tables import CHANGED, REVISION, VALID_FROM, VERSION
+from ._types import aware
 
 __all__ = ("prune", "seed")
 
@@ -23,12 +33,81 @@ def prune(session: Session, entity: type[Any], *, keep: int | None = None, befor
     Raises:
         InvalidArgumentError: neither is given, `keep` is negative, or `before` has no time zone.
     """
-    raise NotImplementedError
+    config = require_config(entity)
+    if keep is None and before is None:
+        raise InvalidArgumentError("prune() needs a rule: give keep=, the number of rows to keep for each object, or before=, a moment")
+    if keep is not None and keep < 0:
+        raise InvalidArgumentError(f"prune() cannot keep {keep} rows; give keep=0 or more")
+    if before is not None:
+        aware(before)
+    autoflush(session)
+    root = config.root
+    old = _old_rows(root, keep, before)
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    pairs = dict.fromkeys(pair for member in hierarchy(root) for pair in member.pairs[1:])
+    from ._writing import _depth, _own_key
+
+    for pair in sorted(pairs, key=lambda pair: -_depth(root, pair)):
+        columns = [*(pair.history.c[column.key] for column in _own_key(root, pair)), pair.history.c[VERSION]]
+        connection.execute(delete(pair.history).where(tuple_(*columns).in_(old)))
+    columns = [*root.history_key, root.pair.history.c[VERSION]]
+    return connection.execute(delete(root.pair.history).where(tuple_(*columns).in_(old))).rowcount
+
+
+def _old_rows(root: VersionConfig, keep: int | None, before: datetime | None) -> Select[Any]:
+    history = root.pair.history
+    columns = [*root.history_key, history.c[VERSION]]
+    rank = func.row_number().over(partition_by=root.history_key, order_by=history.c[VERSION].desc())
+    # In a subquery of its own: MySQL reads no table that it deletes from, but for what it has set aside before.
+    ranked = select(*columns, history.c[CHANGED], rank.label("sqla_rank")).subquery()
+    criteria = []
+    if keep is not None:
+        criteria.append(ranked.c.sqla_rank > keep)
+    if before is not None:
+        criteria.append(ranked.c[CHANGED] < before)
+    return select(*(ranked.c[column.key] for column in columns)).where(and_(*criteria))
 
 
 def seed(session: Session, entity: type[Any], *, batch_size: int = 1000) -> int:
     """Adopt a table that has rows from before it was versioned, and return how many rows were filled.
 
-    Fills ``version``, ``valid_from`` and ``revision_id`` where they are NULL, and begins associations that have no history yet.
+    Fills ``version``, ``valid_from`` and ``revision_id`` where they are NULL, and begins associations that have no history yet. Objects in the
+    session are expired where they had none. Three statements for each batch.
+
+    Raises:
+        InvalidArgumentError: `batch_size` is not positive.
     """
-    raise NotImplementedError
+    config = require_config(entity)
+    if batch_size < 1:
+        raise InvalidArgumentError(f"seed() cannot work in batches of {batch_size}")
+    autoflush(session)
+    root = config.root
+    main, options = root.pair.main, root.options
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    names = [VERSION, *([VALID_FROM] if options.period else []), *([REVISION] if options.revision is not None else [])]
+    missing = or_(*(main.c[name].is_(None) for name in names))
+    width, filled = len(root.key), 0
+    while rows := connection.execute(select(*root.key).where(missing).order_by(*root.key).limit(batch_size)).all():
+        stamp = stamp_of(session, root)
+        values = {VERSION: 1, VALID_FROM: stamp.moment, REVISION: stamp.revision}
+        keys = [tuple(row[:width]) for row in rows]
+        last = last_versions(session, root, keys)
+        for chunk in chunks(keys):
+            filling = {main.c[name]: func.coalesce(main.c[name], values[name]) for name in names}
+            plain = [key for key in chunk if key not in last]
+            if plain:
+                connection.execute(update(main).where(key_in(root.key, plain)).values(filling))
+            for key in chunk:
+                if key in last:
+                    again = {**filling, main.c[VERSION]: func.coalesce(main.c[VERSION], last[key] + 1)}
+                    connection.execute(update(main).where(key_in(root.key, [key])).values(again))
+        filled += len(keys)
+    if filled:
+        for obj in list(session.identity_map.values()):
+            if isinstance(obj, root.cls):
+                session.expire(obj, names)
+    for member in hierarchy(root):
+        for name in options.associations:
+            if name in member.mapper.relationships:
+                sync_all(session, association_of(member, name))
+    return filled

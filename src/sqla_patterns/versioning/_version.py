@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Literal, TypeVar
 
-from ._model import RevisionLog
+from ._revision_log import RevisionLog
 
 __all__ = ("AssociationVersion", "Operation", "Version")
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Computed, Select, delete, inspect, select
+from sqlalchemy.orm import InstanceState, Session
 
+from ..exceptions import StateError
+from ._associations import associations_of
+from ._capture import key_in, lock
+from ._config import VersionConfig, hierarchy, require_config
+from ._errors import NoSuchVersionError
+from ._reading import key_of
+from ._rows import reader_of
+from ._sa import autoflush
+from ._session import versioning_disabled
+from ._tables import VERSION
 from ._version import Version
 
 __all__ = ("erase", "restore", "revert")
@@ -22,7 +33,51 @@ def revert(session: Session, obj: T, to: int | Version[T]) -> T:
         NoSuchVersionError: there is no such version.
         StateError: `obj` is deleted or not in `session`; see `restore`.
     """
-    raise NotImplementedError
+    config = require_config(type(obj))
+    state: Any = inspect(obj)
+    if not state.persistent or state.session is not session:
+        raise StateError(f"this {config.name} is not persistent in the session; add it, or bring a deleted one back with restore()")
+    session.flush()
+    number = to.number if isinstance(to, Version) else to
+    if number == _current(session, config, state):
+        return obj
+    row = _history_row(session, config, state.identity, number)
+    reader = reader_of(config)
+    for attr, value in reader.values(row, config).items():
+        if _is_written(config, attr):
+            setattr(obj, attr, value)
+    session.flush()
+    return obj
+
+
+def _current(session: Session, config: VersionConfig, state: InstanceState[Any]) -> Any:
+    main = config.pair.main
+    connection = session.connection(bind_arguments={"mapper": config.root.mapper})
+    statement = select(main.c[VERSION]).where(key_in(config.key, [tuple(cast("Any", state.identity))]))
+    return connection.scalar(lock(connection, statement, main))
+
+
+def _history_row(session: Session, config: VersionConfig, key: tuple[Any, ...], number: int | None) -> Any:
+    """The row of history with this number, or the last one."""
+    root = config.root
+    history = root.pair.history
+    statement: Select[Any] = reader_of(config).select_history().where(key_in(root.history_key, [tuple(key)]))
+    if number is None:
+        statement = statement.order_by(history.c[VERSION].desc()).limit(1)
+    else:
+        statement = statement.where(history.c[VERSION] == number)
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    row = connection.execute(statement).first()
+    if row is None:
+        what = "history" if number is None else f"version {number}"
+        raise NoSuchVersionError(f"there is no {what} of {config.name} {tuple(key)!r}")
+    return row
+
+
+def _is_written(config: VersionConfig, attr: str) -> bool:
+    """Whether a value can be given to an attribute: neither a key nor what the database computes."""
+    column = config.columns[attr]
+    return not column.primary_key and not isinstance(column.server_default, Computed) and column is not config.root.mapper.polymorphic_on
 
 
 def restore(session: Session, entity: type[T], key: object) -> T:
@@ -34,13 +89,74 @@ def restore(session: Session, entity: type[T], key: object) -> T:
         NoSuchVersionError: there is no history of it.
         StateError: the object exists.
     """
-    raise NotImplementedError
+    config = require_config(entity)
+    identity = key_of(config, key)
+    session.flush()
+    root = config.root
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    present = connection.scalar(select(root.pair.main.c[VERSION]).where(key_in(root.key, [identity])))
+    if present is not None:
+        raise StateError(f"{config.name} {identity!r} is not deleted; bring an older version of it back with revert()")
+    row = _history_row(session, config, identity, None)
+    reader = reader_of(config)
+    member = reader.member(row)
+    if not issubclass(member.cls, config.cls):
+        raise NoSuchVersionError(f"{identity!r} was a {member.name} and no {config.name}")
+    obj: Any = member.mapper.class_manager.new_instance()
+    for attr, value in reader.values(row, member).items():
+        column = member.columns[attr]
+        if not isinstance(column.server_default, Computed):
+            setattr(obj, attr, value)
+    session.add(obj)
+    session.flush()
+    return cast("T", obj)
 
 
 def erase(session: Session, entity: type[T], key: object) -> int:
     """Delete an object and all of its history, without a trace, and return how many rows of history there were.
 
-    For privacy law. Either may be gone already. The session is flushed. What other tables know of the object, the log of revisions
-    included, is not touched.
+    For privacy law. The object may be deleted already. The session is flushed. What other tables know of the object, the log of
+    revisions included, is not touched.
+
+    Raises:
+        NoSuchVersionError: there is neither an object nor any history of it.
     """
-    raise NotImplementedError
+    config = require_config(entity)
+    identity = key_of(config, key)
+    autoflush(session)
+    obj: Any = session.get(entity, identity if len(identity) > 1 else identity[0])
+    if obj is not None:
+        with versioning_disabled(session):
+            session.delete(obj)
+            session.flush()
+    root = config.root
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    erased = 0
+    tables = dict.fromkeys(pair for member in hierarchy(root) for pair in member.pairs)
+    for pair in sorted(tables, key=lambda pair: -_depth(root, pair)):
+        columns = [pair.history.c[column.key] for column in _own_key(root, pair)]
+        erased_here = connection.execute(delete(pair.history).where(key_in(columns, [identity]))).rowcount
+        erased = erased_here if pair is root.pair else erased
+    for member in hierarchy(root):
+        for association in associations_of(member):
+            owners = [association.history.c[column.key] for column, _ in association.owner]
+            connection.execute(delete(association.history).where(key_in(owners, [identity])))
+    if obj is None and not erased:
+        raise NoSuchVersionError(f"there is neither a {config.name} {identity!r} nor any history of one")
+    return erased
+
+
+def _depth(root: VersionConfig, pair: Any) -> int:
+    return max(member.pairs.index(pair) for member in hierarchy(root) if pair in member.pairs)
+
+
+def _own_key(root: VersionConfig, pair: Any) -> list[Any]:
+    """The columns of a table that hold the key of the root, in its order."""
+    columns = list(root.key)
+    member = next(member for member in hierarchy(root) if pair in member.pairs)
+    for each in member.pairs[1 : member.pairs.index(pair) + 1]:
+        by_parent = {above: column for column, above in each.joins}
+        columns = [by_parent[column] for column in columns]
+    return columns
+
+
