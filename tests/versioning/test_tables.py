@@ -50,7 +50,7 @@ class Colour(enum.Enum):
     BLUE = "blue"
 
 
-def rich(base: Any, *, identity: bool = True, **options: Any) -> Any:
+def rich(base: Any, *, generated: bool = True, **options: Any) -> Any:
     """A class with everything that a table may carry."""
 
     class Shelf(base):
@@ -66,7 +66,7 @@ def rich(base: Any, *, identity: bool = True, **options: Any) -> Any:
         )
         if options:
             __versioned__ = VersionOptions(**options)
-        id: Mapped[int] = mapped_column(Integer, *([Identity(start=10)] if identity else []), primary_key=True)
+        id: Mapped[int] = mapped_column(Integer, *([Identity(start=10)] if generated else []), primary_key=True)
         a: Mapped[int] = mapped_column(unique=True, server_default=text("7"))
         b: Mapped[str] = mapped_column(String(20), index=True, default="x", onupdate="y")
         c: Mapped[str | None] = mapped_column(String(20))
@@ -76,7 +76,9 @@ def rich(base: Any, *, identity: bool = True, **options: Any) -> Any:
         blob: Mapped[bytes | None] = mapped_column(LargeBinary)
         data: Mapped[Any] = mapped_column(JSON, nullable=True)
         uid: Mapped[Any] = mapped_column(Uuid, nullable=True)
-        made: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), server_default=func.now())
+        made: Mapped[datetime | None] = mapped_column(
+            DateTime(timezone=True), server_default=func.now() if generated else None
+        )
         double: Mapped[int | None] = mapped_column(Computed("a * 2", persisted=True))
         shelf_id: Mapped[int | None] = mapped_column(ForeignKey("shelf.id", ondelete="SET NULL"))
         next_id: Mapped[int | None] = mapped_column(ForeignKey("rich.id"))
@@ -327,9 +329,9 @@ def test_autogenerate_finds_nothing_to_do_for_everything(plain_bases: Any, engin
         __tablename__ = "revision"
         ip: Mapped[str | None] = mapped_column(String(40))
 
-    # Autogenerate reports IDENTITY on databases that have none, with or without a history.
-    identity = engine.dialect.name == "postgresql"
-    Rich = rich(Base, identity=identity, period=True, operation=True, revision=Revision)
+    # Autogenerate reports IDENTITY, and now() as a default, on databases that spell them otherwise, with or without a history.
+    generated = engine.dialect.name == "postgresql"
+    Rich = rich(Base, generated=generated, period=True, operation=True, revision=Revision)
     Base.metadata.create_all(engine)
     assert_empty_diff(engine, Base.metadata)
     assert {"revision", "rich", "rich_history"} <= set(inspect(engine).get_table_names())
