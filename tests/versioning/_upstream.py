@@ -62,10 +62,10 @@ _UNREACHABLE = re.compile(
 )
 
 
-def fetch(cache: pytest.Cache, name: str) -> str:
+def fetch(cache: Path, name: str) -> str:
     """Return the text of ``examples/versioned_history/NAME`` of the SQLAlchemy that runs."""
     version = sqlalchemy.__version__
-    kept = cache.mkdir("sqlalchemy_examples") / version
+    kept = cache / version
     if not (kept / name).exists():
         kept.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ def _download(version: str, folder: Path) -> None:
         raise AssertionError(f"{command} failed:\n{output}")
 
 
-def run_upstream(cache: pytest.Cache, folder: Path, history_meta: str) -> tuple[int, str]:
+def run_upstream(cache: Path, folder: Path, history_meta: str) -> tuple[int, str]:
     """Run upstream's suite beside the given ``history_meta``; return the number of tests that passed, and the output."""
     package = folder / "versioned_history"
     package.mkdir(parents=True)

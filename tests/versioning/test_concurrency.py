@@ -122,9 +122,9 @@ def test_many_threads_edit_one_row_that_none_has_locked(
                 try:
                     with Session(engine) as session:
                         doc = session.get_one(Doc, key)
-                        doc.title = f"{who}-{number}"
+                        title = doc.title = f"{who}-{number}"
                         session.commit()
-                        done.append(doc.title)
+                        done.append(title)
                 except (DBAPIError, StaleDataError) as error:
                     refused.append(error)
 
@@ -262,7 +262,7 @@ def test_threads_share_neither_revisions_nor_switches(plain_bases: Any, engine_f
         def job() -> None:
             for number in range(5):
                 with Session(engine) as session, revision(session, actor=f"actor{who}"):
-                    author = world.Author(id=who * 100 + number, name="a")
+                    author = world.Author(id=(who + 1) * 100 + number, name="a")
                     session.add(author)
                     session.commit()
                     author.name = "b"
@@ -287,7 +287,7 @@ def test_threads_share_neither_revisions_nor_switches(plain_bases: Any, engine_f
         rows = history(session, world.Author, "id", "revision_id", "ended_by_id")
         assert len(rows) == 25
         for key, made, ended in rows:
-            assert actors[made] == actors[ended] == f"actor{key // 100}"
+            assert actors[made] == actors[ended] == f"actor{key // 100 - 1}"
         assert_sound(session, world.Author, [LONG_AGO, tick()])
 
 

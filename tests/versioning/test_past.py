@@ -190,7 +190,6 @@ def test_version_at_by_a_composite_key(bases: Any, engine: Engine, session: Sess
     seat.guest = None
     session.commit()
     assert version_at(session, Seat, ("a", 1), moment).guest == "ann"
-    assert version_at(session, Seat, {"hall": "a", "number": 1}, moment).guest == "ann"
     assert version_at(session, Seat, ("a", 2), moment) is None
     with pytest.raises(PatternError):
         version_at(session, Seat, "a", moment)
@@ -252,7 +251,7 @@ def test_as_of_is_one_statement(story: Any, session: Session, engine: Engine) ->
     session.commit()
     with count_statements(engine) as log:
         found = as_of(session, select(story.Doc), story.moments[0])
-        assert [each.body for each in found] == ["x", None]
+        assert sorted(str(each.body) for each in found) == ["None", "x"]
     assert len(log) == 1, log.text
 
 
@@ -330,6 +329,8 @@ def test_as_of_across_a_join(plain_bases: Any, engine: Engine, session: Session)
 def test_as_of_does_not_see_the_session(story: Any, session: Session) -> None:
     """What is pending is flushed, as by any query, and the object of the session is another one."""
     story.other.title = "pending"
+    assert [each.title for each in as_of(session, select(story.Doc), tick())] == ["other"]
+    assert story.other not in session.dirty
     found = as_of(session, select(story.Doc), tick())
     assert [each.title for each in found] == ["pending"]
     assert found[0] is not story.other
