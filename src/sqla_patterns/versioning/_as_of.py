@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, cast
 
 from sqlalchemy import Alias, Column, Connection, Select, Subquery, Table, and_, literal, null, select, union_all
@@ -38,10 +39,12 @@ def selected_entity(statement: Any) -> type[Any]:
     """
     described: list[Any] = statement.column_descriptions if isinstance(statement, Select) else []
     if len(described) == 1:
-        entity = described[0]["entity"]
+        entity = described[0].get("entity")
         if isinstance(entity, type) and described[0]["expr"] is entity:
             return entity
-    raise InvalidArgumentError(f"as_of() wants a SELECT of one versioned class, as in select(Invoice).where(...), and was given: {statement}")
+    raise InvalidArgumentError(
+        f"as_of() wants a SELECT of one versioned class, as in select(Invoice).where(...), and was given: {statement}"
+    )
 
 
 def statement_as_of(
@@ -103,7 +106,7 @@ def rows_at(config: VersionConfig, table: Any, moment: datetime) -> Subquery:
     if pair is not root.pair:
         steps = config.pairs[: config.pairs.index(pair) + 1]
         present = present.where(and_(*(column == above for each in steps for column, above in each.joins)))
-        for above, each in zip(steps, steps[1:], strict=False):
+        for above, each in pairwise(steps):
             links = [each.history.c[column.key] == above.history.c[parent.key] for column, parent in each.joins]
             past = past.where(*links, each.history.c[VERSION] == above.history.c[VERSION])
     return union_all(present, past).subquery(f"{pair.main.name}_then")

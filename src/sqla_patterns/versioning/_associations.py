@@ -37,7 +37,7 @@ from ._capture import chunks, key_in, stamp_of
 from ._config import VersionConfig, config_of
 from ._errors import NotVersionedError
 from ._sa import flushed_mappers, flushed_of, old_values, pending_changes, secondary_argument
-from ._session import SessionVersions
+from ._session import known_versions
 from ._tables import ENDED_BY, REVISION, VALID_FROM, VALID_TO
 from ._types import UTCDateTime
 from ._version import AssociationVersion
@@ -89,10 +89,12 @@ class Association:
 def map_associations(config: VersionConfig) -> None:
     """Make history tables for the associations of a class, as soon as their tables are known."""
     for name in config.options.associations:
-        relation: Any = config.mapper.get_property(name, _configure_mappers=False) if config.mapper.has_property(name) else None
+        relation: Any = config.mapper.get_property(name) if config.mapper.has_property(name) else None
         if relation is None:
             if config.parent is None and not config.mapper.polymorphic_map:
-                raise MappingError(f"{config.name}: associations= names {name!r}, which is no relationship of the class")
+                raise MappingError(
+                    f"{config.name}: associations= names {name!r}, which is no relationship of the class"
+                )
             continue
         if config.parent is not None and config.parent.mapper.has_property(name):
             continue
@@ -199,21 +201,22 @@ def association_of(config: VersionConfig, name: str) -> Association:
 # -- the flush -----------------------------------------------------------------------------------
 
 
-def sync_associations(session: Session, versions: SessionVersions) -> None:
+def sync_associations(session: Session, context: object) -> None:
     """Bring the histories of those associations up to date that the flush may have changed."""
-    if versions.disabled:
+    versions = known_versions(session)
+    if versions is not None and versions.disabled:
         return
     work: dict[Association, tuple[list[Any], list[Any]]] = {}
-    for mapper in flushed_mappers(versions.context):
+    for mapper in flushed_mappers(context):
         config = config_of(mapper.class_)
         for association in associations_of(config) if config is not None else ():
             key = association.relation.key
-            for state, deleted in flushed_of(versions.context, mapper):
+            for state, deleted in flushed_of(context, mapper):
                 if deleted or key in old_values(state) or pending_changes(state, key):
                     values = tuple(_value(state, here) for _, here in association.owner)
                     work.setdefault(association, ([], []))[0].append(values)
         for association in vars(mapper.base_mapper.class_).get(_TARGETS, {}).values():
-            for state, deleted in flushed_of(versions.context, mapper):
+            for state, deleted in flushed_of(context, mapper):
                 if deleted and isinstance(state.obj(), association.relation.entity.class_):
                     values = tuple(_value(state, here) for _, here in association.target)
                     work.setdefault(association, ([], []))[1].append(values)
@@ -253,7 +256,12 @@ def _sync(session: Session, association: Association, names: list[str] | None, k
     # A revision exists only where something changed; so look first, where there are revisions.
     if options.revision is not None:
         changed = connection.scalar(
-            select(1).where(or_(exists(select(1).select_from(history).where(*gone)), exists(select(1).select_from(secondary).where(*new))))
+            select(1).where(
+                or_(
+                    exists(select(1).select_from(history).where(*gone)),
+                    exists(select(1).select_from(secondary).where(*new)),
+                )
+            )
         )
         if changed is None:
             return
@@ -322,8 +330,12 @@ def show_associations(session: Session, found: Mapping[tuple[Any, ...], Any], mo
             links: dict[Any, list[Any]] = {}
             connection = session.connection(bind_arguments={"mapper": config.root.mapper, "clause": history})
             for chunk in chunks([key for key, _ in entries]):
-                then = and_(history.c[VALID_FROM] <= moment, or_(history.c[VALID_TO].is_(None), history.c[VALID_TO] > moment))
-                statement = select(*owners, *targets).where(then, key_in(owners, chunk)).order_by(history.c[_HISTORY_ID])
+                then = and_(
+                    history.c[VALID_FROM] <= moment, or_(history.c[VALID_TO].is_(None), history.c[VALID_TO] > moment)
+                )
+                statement = (
+                    select(*owners, *targets).where(then, key_in(owners, chunk)).order_by(history.c[_HISTORY_ID])
+                )
                 for row in connection.execute(statement):
                     links.setdefault(tuple(row[: len(owners)]), []).append(tuple(row[len(owners) :]))
             wanted = list(dict.fromkeys(target for each in links.values() for target in each))
@@ -355,5 +367,3 @@ def _load_targets(
         for obj in objects:
             found[tuple(obj.__dict__[attr] for attr in attrs)] = obj
     return found
-
-

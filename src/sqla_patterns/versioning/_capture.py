@@ -260,9 +260,7 @@ def _capture_root(
     return {tuple(row[:width]): Found(row[width], row[width + 1]) for row in rows}
 
 
-def _mark_deleted(
-    connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], stamp: Stamp
-) -> None:
+def _mark_deleted(connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], stamp: Stamp) -> None:
     """Say "delete" in the history rows that this transaction wrote for an update of what it deletes now."""
     history = root.pair.history
     if root.options.revision is not None:
@@ -274,7 +272,11 @@ def _mark_deleted(
 
 
 def capture(
-    session: Session, config: VersionConfig, criterion: ColumnElement[bool], members: Iterable[VersionConfig], operation: str
+    session: Session,
+    config: VersionConfig,
+    criterion: ColumnElement[bool],
+    members: Iterable[VersionConfig],
+    operation: str,
 ) -> Stamp:
     """Copy the rows that match `criterion`, which is about the table of the root; for bulk statements.
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 from ._capture import CHUNK, Found, capture_keys, chunks, joined, key_in, lock, stamp_of
 from ._config import VersionConfig, config_of
 from ._sa import flushed_states, forced_value, is_deleted, old_values
-from ._session import SessionVersions, session_versions
+from ._session import SessionVersions, flush_context, session_versions
 from ._tables import REVISION, VALID_FROM, VERSION
 
 __all__ = ("before_delete", "before_insert", "before_update", "continue_versions", "identity_of")
@@ -45,7 +45,7 @@ def before_update(mapper: Mapper[Any], connection: Connection, state: State) -> 
     versions = session_versions(session)
     if state in versions.done or versions.disabled or _changed(_config(state.mapper), state, versions) is False:
         return
-    states = [each for each in flushed_states(versions.context, mapper, deletes=False) if each.key is not None]
+    states = [each for each in flushed_states(flush_context(session), mapper, deletes=False) if each.key is not None]
     _update(session, versions, _config(mapper).root, states or [state])
 
 
@@ -125,7 +125,9 @@ def _look_up(session: Session, versions: SessionVersions, root: VersionConfig, s
         wanted: set[str] = set()
         for state in members:
             wanted |= {
-                key for key, old in old_values(state).items() if isinstance(old, LoaderCallableStatus) and key in config.tracked
+                key
+                for key, old in old_values(state).items()
+                if isinstance(old, LoaderCallableStatus) and key in config.tracked
             }
         attrs = sorted(wanted)
         statement: Select[Any] = select(*root.key, *(config.columns[key] for key in attrs))
@@ -138,9 +140,9 @@ def _look_up(session: Session, versions: SessionVersions, root: VersionConfig, s
             for row in connection.execute(statement.where(key_in(root.key, chunk))):
                 rows[tuple(row[:width])] = row[width:]
         for state in members:
-            row = rows.get(identity_of(state))
-            if row is not None:
-                values = dict(zip(attrs, row, strict=True))
+            found = rows.get(identity_of(state))
+            if found is not None:
+                values = dict(zip(attrs, found, strict=True))
                 versions.known[state] = values
                 if state.mapper.version_id_col is not None:
                     _settle(config, state, values)
@@ -186,7 +188,7 @@ def before_delete(mapper: Mapper[Any], connection: Connection, state: State) -> 
     versions = session_versions(session)
     if state in versions.done or versions.disabled:
         return
-    states = list(flushed_states(versions.context, mapper, deletes=True)) or [state]
+    states = list(flushed_states(flush_context(session), mapper, deletes=True)) or [state]
     states = [each for each in states if each not in versions.done and each.key is not None]
     root = _config(mapper).root
     versions.done.update(states)
@@ -211,14 +213,14 @@ def before_insert(mapper: Mapper[Any], connection: Connection, state: State) -> 
             set_attribute(obj, REVISION, stamp.revision)
     if state in versions.done or _given_key(root, state) is None:
         return
-    states = [each for each in flushed_states(versions.context, mapper, deletes=False) if each.key is None]
+    states = [each for each in flushed_states(flush_context(session), mapper, deletes=False) if each.key is None]
     named: dict[tuple[Any, ...], State] = {}
     for each in states or [state]:
         key = None if each in versions.done else _given_key(root, each)
         if key is not None:
             named[key] = each
     versions.done.update(named.values())
-    switched = _switched(session, versions, named)
+    switched = _switched(session, named)
     if switched and not versions.disabled:
         old = [existing for existing, _ in switched.values()]
         found = capture_keys(session, root, _by_class(old), "update")
@@ -242,16 +244,14 @@ def _given_key(root: VersionConfig, state: State) -> tuple[Any, ...] | None:
     return None if any(value is None or isinstance(value, ClauseElement) for value in key) else key
 
 
-def _switched(
-    session: Session, versions: SessionVersions, named: dict[tuple[Any, ...], State]
-) -> dict[tuple[Any, ...], tuple[State, State]]:
+def _switched(session: Session, named: dict[tuple[Any, ...], State]) -> dict[tuple[Any, ...], tuple[State, State]]:
     """New objects that take the row of one which the same flush deletes: an UPDATE to the unit of work."""
     found: dict[tuple[Any, ...], tuple[State, State]] = {}
     for key, state in named.items():
         existing = session.identity_map.get(state.mapper.identity_key_from_primary_key(key))
         if existing is not None:
             old: State = state.mapper.class_manager.state_getter()(existing)
-            if is_deleted(versions.context, old):
+            if is_deleted(flush_context(session), old):
                 found[key] = old, state
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Column, ColumnElement, Table
 from sqlalchemy.orm import ColumnProperty, Mapped, Mapper, declared_attr
+from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.orm.interfaces import MapperProperty
 
 from . import _tables
@@ -56,7 +57,10 @@ def _is_plain(cls: type[Any]) -> bool:
     if type(cls) is not type or "__init_subclass__" in vars(cls) or "__dataclass_fields__" in vars(cls):
         return cls is object
     mapped = (declared_attr, Mapped, MapperProperty, Column)
-    return not any(isinstance(value, mapped) or name == "__setattr__" for name, value in vars(cls).items()) or cls is object
+    return (
+        not any(isinstance(value, mapped) or name == "__setattr__" for name, value in vars(cls).items())
+        or cls is object
+    )
 
 
 def _polymorphic_on(mapper: Mapper[Any], pairs: tuple[TablePair, ...]) -> ColumnElement[Any] | None:
@@ -64,30 +68,28 @@ def _polymorphic_on(mapper: Mapper[Any], pairs: tuple[TablePair, ...]) -> Column
     if on is None:
         return None
     pair = pairs[-1]
-    return _tables.move_expression(on, pair.main, pair.history)
+    return cast("ColumnElement[Any] | None", _tables.move_expression(on, pair.main, pair.history))
 
 
 def _properties(
     mapper: Mapper[Any], history: Table | None, parent: VersionConfig | None, pairs: tuple[TablePair, ...]
 ) -> dict[str, Any]:
     """Attributes that are not called as their column is, or that stand for several."""
-    if history is None:
-        # The columns that the class adds to the table of the class above.
-        pair = pairs[-1]
-        inherited = set() if parent is None else set(parent.mapper.column_attrs.keys())
-        own = [attr for attr in mapper.column_attrs if attr.key not in inherited]
-        return {attr.key: moved for attr in own if (moved := _moved(attr, pairs)) is not None and pair}
     properties: dict[str, Any] = {}
-    for attr in mapper.column_attrs:
-        columns = [column for column in attr.columns if isinstance(column, Column)]
-        if not any(column.table is pairs[-1].main for column in columns):
+    for column in pairs[-1].main.c:
+        try:
+            # Not by `mapper.attrs`, which would have all mappers configured, and classes that come further down are not there yet.
+            attr = mapper.get_property_by_column(column)
+        except UnmappedColumnError:
+            continue  # a column of another class of the same table
+        if history is None and (parent is None or parent.mapper.has_property(attr.key)):
             continue
-        if len(attr.columns) > 1 or columns[0].key != attr.key:
+        if history is None or len(attr.columns) > 1 or attr.columns[0].key != attr.key:
             moved = _moved(attr, pairs)
             if moved is not None and attr.key not in {_tables.VERSION, _tables.VALID_FROM, _tables.REVISION}:
                 properties[attr.key] = moved
-    if parent is not None:
-        changed: Any = parent.history.attrs[_tables.CHANGED]
+    if parent is not None and history is not None:
+        changed: Any = parent.history.get_property(_tables.CHANGED)
         properties[_tables.CHANGED] = (history.c[_tables.CHANGED], *changed.columns)
     return properties
 

@@ -9,20 +9,16 @@ from sqlalchemy.orm import Session
 from ._associations import sync_associations
 from ._flush import before_delete, before_insert, before_update, continue_versions
 from ._past import refuse_past_objects
-from ._session import after_soft_rollback, before_flush, session_versions
+from ._session import after_flush_postexec, after_soft_rollback, before_flush, known_versions
 
 __all__ = ("MAPPER_LISTENERS", "SESSION_LISTENERS")
 
 
 def _after_flush(session: Session, context: object) -> None:
-    versions = session_versions(session)
-    if versions.named:
+    versions = known_versions(session)
+    if versions is not None and versions.named:
         continue_versions(session, versions)
-    sync_associations(session, versions)
-
-
-def _after_flush_postexec(session: Session, context: object) -> None:
-    session_versions(session).end_flush()
+    sync_associations(session, context)
 
 
 MAPPER_LISTENERS: dict[str, Callable[..., None]] = {
@@ -33,7 +29,7 @@ MAPPER_LISTENERS: dict[str, Callable[..., None]] = {
 SESSION_LISTENERS: dict[str, Callable[..., None]] = {
     "before_flush": before_flush,
     "after_flush": _after_flush,
-    "after_flush_postexec": _after_flush_postexec,
+    "after_flush_postexec": after_flush_postexec,
     "after_soft_rollback": after_soft_rollback,
     "before_attach": refuse_past_objects,
 }

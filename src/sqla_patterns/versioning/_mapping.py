@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from sqlalchemy import Column, Table, event, inspect
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import ColumnProperty, Mapper, Session
 
 from .._declarative import listen_once
 from ..exceptions import MappingError
@@ -67,6 +67,11 @@ def add_columns(mapper: Mapper[Any]) -> None:
     options = _options_of(mapper)
     if _parent_of(mapper) is None:
         cls = mapper.class_
+        if mapper.inherits is not None and not mapper.concrete:
+            root = mapper.base_mapper.class_.__name__
+            raise MappingError(
+                f"{cls.__name__} is versioned and {root}, whose table it uses, is not; mix Versioned into {root}"
+            )
         _check_options(cls, options)
         columns = _tables.add_main_columns(table, cls, options)
         _tables.keep_ids_unique(table)
@@ -134,12 +139,14 @@ def _excluded_columns(mapper: Mapper[Any], options: VersionOptions) -> frozenset
     """The keys of columns that history leaves out."""
     keys: set[str] = set()
     for name in options.exclude:
-        attr: Any = mapper.attrs.get(name)
-        if attr is None:
-            continue
+        if not mapper.has_property(name):
+            continue  # of a class below, or misspelt
+        attr: Any = mapper.get_property(name)
         for column in getattr(attr, "columns", ()):
             if column.primary_key or column is mapper.polymorphic_on:
-                raise MappingError(f"{mapper.class_.__name__}: history cannot do without {name!r}; take it out of exclude=")
+                raise MappingError(
+                    f"{mapper.class_.__name__}: history cannot do without {name!r}; take it out of exclude="
+                )
             keys.add(column.key)
     return frozenset(keys)
 
@@ -151,8 +158,11 @@ def _check_names(config: VersionConfig) -> None:
         return
     for option in ("exclude", "ignore"):
         for name in getattr(options, option):
-            if name not in config.columns and not config.mapper.polymorphic_map:
-                raise MappingError(f"{config.name}: {option}= names {name!r}, which is no column attribute of the class")
+            known = config.mapper.has_property(name) and isinstance(config.mapper.get_property(name), ColumnProperty)
+            if not known and not config.mapper.polymorphic_map:
+                raise MappingError(
+                    f"{config.name}: {option}= names {name!r}, which is no column attribute of the class"
+                )
 
 
 def _new_pair(
@@ -185,7 +195,9 @@ def _new_pair(
     )
     joins: list[tuple[Column[Any], Column[Any]]] = []
     if above is not None:
-        joins = [(column, key.column) for column in table.c for key in column.foreign_keys if key.references(above.main)]
+        joins = [
+            (column, key.column) for column in table.c for key in column.foreign_keys if key.references(above.main)
+        ]
     pair = TablePair(table, history, tuple(joins))
 
     def complete(*_: object, **__: object) -> None:

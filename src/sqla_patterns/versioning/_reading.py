@@ -14,15 +14,24 @@ from . import _associations
 from ._as_of import selected_entity, statement_as_of
 from ._capture import chunks, key_in
 from ._config import VersionConfig, config_of, require_config, require_period
-from ._revision_log import RevisionLog
 from ._past import past_object
+from ._revision_log import RevisionLog
 from ._rows import reader_of
 from ._sa import autoflush
 from ._tables import CHANGED, ENDED_BY, OPERATION, REVISION, VERSION
 from ._types import aware
 from ._version import AssociationVersion, Version
 
-__all__ = ("as_of", "detached_rows", "diff", "key_of", "load_versions", "version_at", "versions", "versions_of_association")
+__all__ = (
+    "as_of",
+    "detached_rows",
+    "diff",
+    "key_of",
+    "load_versions",
+    "version_at",
+    "versions",
+    "versions_of_association",
+)
 
 T = TypeVar("T")
 

@@ -128,5 +128,3 @@ class RowReader:
     @property
     def mapper(self) -> Mapper[Any]:
         return self.root.mapper
-
-

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 __all__ = (
     "SessionScope",
     "SessionVersions",
+    "after_flush_postexec",
     "after_soft_rollback",
     "before_flush",
+    "flush_context",
+    "known_versions",
     "revision",
     "session_versions",
     "versioned_session",
@@ -30,14 +33,13 @@ __all__ = (
 )
 
 _KEY = "sqla_patterns.versioning"
+_CONTEXT = "sqla_patterns.versioning.flush"
 
 
 class SessionVersions:
     """The state of one session, in ``session.info``."""
 
     def __init__(self) -> None:
-        #: The unit of work of the present flush.
-        self.context: Any = None
         #: Objects whose versions this flush has seen to.
         self.done: set[InstanceState[Any]] = set()
         #: Old values that had to be looked up, by object and attribute.
@@ -51,13 +53,7 @@ class SessionVersions:
         #: Keys of revisions by class and block, with the transaction or savepoint that made them.
         self._revisions: dict[tuple[type[Any], SessionScope | None], tuple[Any, SessionTransaction]] = {}
 
-    def begin_flush(self, context: object) -> None:
-        if self.context is not context:
-            self.end_flush()
-            self.context = context
-
-    def end_flush(self) -> None:
-        self.context = None
+    def begin_flush(self) -> None:
         self.done.clear()
         self.known.clear()
         self.named.clear()
@@ -128,9 +124,28 @@ def session_versions(session: Session) -> SessionVersions:
     return cast("SessionVersions", found)
 
 
+def known_versions(session: Session) -> SessionVersions | None:
+    """The state of `session`, if it has met anything versioned."""
+    return cast("SessionVersions | None", session.info.get(_KEY))
+
+
 def before_flush(session: Session, context: object, instances: object) -> None:
     """Remember the unit of work, from which mapper events learn what else is being flushed."""
-    session_versions(session).begin_flush(context)
+    info = session.info
+    info[_CONTEXT] = context
+    if _KEY in info:
+        cast("SessionVersions", info[_KEY]).begin_flush()
+
+
+def flush_context(session: Session) -> Any:
+    """The unit of work of the present flush."""
+    return session.info.get(_CONTEXT)
+
+
+def after_flush_postexec(session: Session, context: object) -> None:
+    session.info.pop(_CONTEXT, None)
+    if _KEY in session.info:
+        cast("SessionVersions", session.info[_KEY]).begin_flush()
 
 
 def after_soft_rollback(session: Session, previous: SessionTransaction) -> None:

@@ -35,7 +35,9 @@ def prune(session: Session, entity: type[Any], *, keep: int | None = None, befor
     """
     config = require_config(entity)
     if keep is None and before is None:
-        raise InvalidArgumentError("prune() needs a rule: give keep=, the number of rows to keep for each object, or before=, a moment")
+        raise InvalidArgumentError(
+            "prune() needs a rule: give keep=, the number of rows to keep for each object, or before=, a moment"
+        )
     if keep is not None and keep < 0:
         raise InvalidArgumentError(f"prune() cannot keep {keep} rows; give keep=0 or more")
     if before is not None:

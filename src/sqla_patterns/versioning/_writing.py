@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Computed, Select, delete, inspect, select
+from sqlalchemy import Computed, Select, delete, inspect, null, select
 from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from ..exceptions import StateError
 from ._associations import associations_of
@@ -36,7 +37,9 @@ def revert(session: Session, obj: T, to: int | Version[T]) -> T:
     config = require_config(type(obj))
     state: Any = inspect(obj)
     if not state.persistent or state.session is not session:
-        raise StateError(f"this {config.name} is not persistent in the session; add it, or bring a deleted one back with restore()")
+        raise StateError(
+            f"this {config.name} is not persistent in the session; add it, or bring a deleted one back with restore()"
+        )
     session.flush()
     number = to.number if isinstance(to, Version) else to
     if number == _current(session, config, state):
@@ -77,7 +80,11 @@ def _history_row(session: Session, config: VersionConfig, key: tuple[Any, ...], 
 def _is_written(config: VersionConfig, attr: str) -> bool:
     """Whether a value can be given to an attribute: neither a key nor what the database computes."""
     column = config.columns[attr]
-    return not column.primary_key and not isinstance(column.server_default, Computed) and column is not config.root.mapper.polymorphic_on
+    return (
+        not column.primary_key
+        and not isinstance(column.server_default, Computed)
+        and column is not config.root.mapper.polymorphic_on
+    )
 
 
 def restore(session: Session, entity: type[T], key: object) -> T:
@@ -103,12 +110,21 @@ def restore(session: Session, entity: type[T], key: object) -> T:
     if not issubclass(member.cls, config.cls):
         raise NoSuchVersionError(f"{identity!r} was a {member.name} and no {config.name}")
     obj: Any = member.mapper.class_manager.new_instance()
+    empty: list[str] = []
     for attr, value in reader.values(row, member).items():
         column = member.columns[attr]
-        if not isinstance(column.server_default, Computed):
+        if isinstance(column.server_default, Computed):
+            continue
+        if value is None and (column.default is not None or column.server_default is not None):
+            # To the ORM, None in a new object is leave to put in the default.
+            empty.append(attr)
+            setattr(obj, attr, null())
+        else:
             setattr(obj, attr, value)
     session.add(obj)
     session.flush()
+    for attr in empty:
+        set_committed_value(obj, attr, None)
     return cast("T", obj)
 
 
@@ -158,5 +174,3 @@ def _own_key(root: VersionConfig, pair: Any) -> list[Any]:
         by_parent = {above: column for column, above in each.joins}
         columns = [by_parent[column] for column in columns]
     return columns
-
-
