@@ -46,6 +46,8 @@ __all__ = (
     "lock",
     "lock_target",
     "made_now",
+    "mark_deleted",
+    "next_moment",
     "stamp_of",
 )
 
@@ -206,17 +208,18 @@ def capture_keys(
     for member, pair, keys in sorted(by_pair.values(), key=lambda entry: entry[0].pairs.index(entry[1])):
         names, statement = _cached(root, ("sub", pair.main), lambda m=member, p=pair: sub_select(m, p))
         matching = statement.where(key_in(root.key, bindparam("sqla_keys", expanding=True)))
-        for chunk in chunks(keys, max(1, CHUNK // len(root.key))):
+        for chunk in chunks(dict.fromkeys(keys), max(1, CHUNK // len(root.key))):
             values = {**_values(root, stamp, operation), "sqla_keys": _parameters(root, chunk)}
             connection.execute(_insert(pair, names, matching), values)
     if operation == "delete" and root.options.operation and root.options.granularity == "transaction":
-        _mark_deleted(connection, root, every, stamp)
+        for chunk in chunks(every, max(1, CHUNK // len(root.key))):
+            mark_deleted(connection, root, key_in(root.history_key, chunk), stamp)
     return found
 
 
 def sorted_keys(keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """In one order for all transactions, as far as keys have one, since each row is locked."""
-    listed = list(keys)
+    listed = list(dict.fromkeys(keys))
     try:
         listed.sort()
     except TypeError:
@@ -260,15 +263,14 @@ def _capture_root(
     return {tuple(row[:width]): Found(row[width], row[width + 1]) for row in rows}
 
 
-def _mark_deleted(connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], stamp: Stamp) -> None:
+def mark_deleted(connection: Connection, root: VersionConfig, which: ColumnElement[bool], stamp: Stamp) -> None:
     """Say "delete" in the history rows that this transaction wrote for an update of what it deletes now."""
     history = root.pair.history
     if root.options.revision is not None:
         now = history.c[ENDED_BY] == stamp.revision
     else:
         now = history.c[CHANGED] == stamp.moment
-    for chunk in chunks(keys, max(1, CHUNK // len(root.key))):
-        connection.execute(update(history).where(key_in(root.history_key, chunk), now).values({OPERATION: "delete"}))
+    connection.execute(update(history).where(which, now).values({OPERATION: "delete"}))
 
 
 def capture(
@@ -277,10 +279,10 @@ def capture(
     criterion: ColumnElement[bool],
     members: Iterable[VersionConfig],
     operation: str,
-) -> Stamp:
+) -> tuple[Stamp, list[tuple[Any, ...]]]:
     """Copy the rows that match `criterion`, which is about the table of the root; for bulk statements.
 
-    One statement for each table.
+    One statement for each table. Return the keys too where the version is not in the table of `config`.
     """
     root = config.root
     connection = session.connection(bind_arguments={"mapper": root.mapper})
@@ -288,7 +290,16 @@ def capture(
     values = _values(root, stamp, operation)
     names, statement = root_select(root)
     locking = lock(connection, statement.where(criterion), root.pair.main)
-    connection.execute(_insert(root.pair, names, locking), values)
+    inserting = _insert(root.pair, names, locking)
+    keys: list[tuple[Any, ...]] = []
+    if config.pair is config.pairs[-1]:
+        connection.execute(inserting, values)
+    elif connection.dialect.insert_returning:
+        keys = [tuple(row) for row in connection.execute(inserting.returning(*root.history_key), values)]
+    else:
+        listing = locking.with_only_columns(*root.key, maintain_column_froms=True)
+        keys = [tuple(row) for row in connection.execute(listing, values)]
+        connection.execute(inserting, values)
     seen: set[int] = set()
     for member in members:
         for pair in member.pairs[1:]:
@@ -296,4 +307,4 @@ def capture(
                 seen.add(id(pair))
                 names, statement = sub_select(member, pair)
                 connection.execute(_insert(pair, names, statement.where(criterion)), values)
-    return stamp
+    return stamp, keys

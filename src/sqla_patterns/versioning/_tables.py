@@ -33,6 +33,7 @@ __all__ = (
     "HISTORY_COLUMNS",
     "OPERATION",
     "REVISION",
+    "STAMP",
     "VALID_FROM",
     "VALID_TO",
     "VERSION",
@@ -49,6 +50,8 @@ __all__ = (
 
 VERSION, CHANGED, VALID_FROM, VALID_TO = "version", "changed", "valid_from", "valid_to"
 OPERATION, REVISION, ENDED_BY = "operation", "revision_id", "ended_by_id"
+#: The execution option in which an INSERT finds what its rows are stamped with.
+STAMP = "sqla_patterns_version_stamp"
 #: What a history table has beside the columns of the main table.
 HISTORY_COLUMNS = frozenset({VERSION, CHANGED, VALID_FROM, VALID_TO, OPERATION, REVISION, ENDED_BY})
 
@@ -84,7 +87,7 @@ def add_main_columns(table: Table, cls: type[Any], options: VersionOptions) -> l
         wanted.append((Column(VALID_FROM, UTCDateTime(), nullable=False, default=_present), UTCDateTime))
     if options.revision is not None:
         kind = revision_type(options)
-        wanted.append((Column(REVISION, kind, nullable=True), type(kind)))
+        wanted.append((Column(REVISION, kind, nullable=True, default=_present_revision), type(kind)))
     for column, kind in wanted:
         present = table.c.get(column.key)
         if present is None:
@@ -99,8 +102,15 @@ def add_main_columns(table: Table, cls: type[Any], options: VersionOptions) -> l
     return [table.c[column.key] for column, _ in wanted]
 
 
-def _present() -> Any:
-    return _types.now()
+def _present(context: Any) -> Any:
+    """When a row begins that does not come from a flush: with its transaction, or past the ORM now."""
+    stamp = context.execution_options.get(STAMP)
+    return _types.now() if stamp is None else stamp.moment
+
+
+def _present_revision(context: Any) -> Any:
+    stamp = context.execution_options.get(STAMP)
+    return None if stamp is None else stamp.revision
 
 
 def keep_ids_unique(table: Table) -> None:

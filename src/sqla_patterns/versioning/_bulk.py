@@ -1,0 +1,253 @@
+"""Statements that write many rows at once: ``update()``, ``delete()`` and ``insert()`` in ``session.execute()``.
+
+Before an UPDATE or DELETE, the rows that it will match are copied to history by the same criteria. The statement itself is then held to rows
+that were copied: those whose present version stands in history, which is so for no others. What another transaction commits between the two is
+thereby left alone, as if it had come later.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, Delete, Insert, Table, Update, and_, case, exists, or_, select, update
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+
+from . import _dml
+from ._as_of import config_of_table
+from ._capture import Stamp, capture, capture_keys, chunks, key_in, made_now, mark_deleted, next_moment, stamp_of
+from ._config import VersionConfig, config_of, hierarchy
+from ._errors import UnversionedWriteError
+from ._flush import last_versions
+from ._sa import autoflush
+from ._session import session_versions
+from ._tables import REVISION, STAMP, VALID_FROM, VERSION
+
+__all__ = ("on_execute",)
+
+# Keys in one statement, beside the user's own parameters.
+_LISTED = 10_000
+
+
+def on_execute(state: ORMExecuteState) -> Any:
+    """A listener for ``do_orm_execute``."""
+    if state.is_select:
+        return None
+    statement: Any = state.statement
+    if state.is_from_statement:
+        statement = getattr(statement, "element", None)
+    if not isinstance(statement, (Update, Delete, Insert)):
+        return None
+    config = _config_of(state, statement)
+    if config is None or session_versions(state.session).disabled:
+        return None
+    if state.is_from_statement and not isinstance(statement, Insert):
+        raise UnversionedWriteError(
+            f"an UPDATE or DELETE of {config.name} inside select().from_statement() leaves no history; execute it by itself, with returning()"
+        )
+    if isinstance(statement, Insert):
+        return _insert(state, config, statement)
+    if _dml.is_limited(statement):
+        raise UnversionedWriteError(
+            f"an UPDATE or DELETE of {config.name} with LIMIT cannot be captured, as nobody knows which rows it takes; select their keys first"
+        )
+    autoflush(state.session)
+    if isinstance(state.parameters, list) and isinstance(statement, Update) and state.bind_mapper is not None:
+        return _update_by_key(state, config, cast("list[dict[str, Any]]", state.parameters))
+    if isinstance(state.parameters, list):
+        raise UnversionedWriteError(
+            f"several parameter sets in an UPDATE or DELETE of the table of {config.name} cannot be captured; execute them one by one, or update "
+            "the class by primary key"
+        )
+    if isinstance(statement, Update):
+        return _update(state, config, statement)
+    return _delete(state, config, statement)
+
+
+def _config_of(state: ORMExecuteState, statement: Update | Delete | Insert) -> VersionConfig | None:
+    mapper: Mapper[Any] | None = state.bind_mapper
+    if mapper is not None and _dml.is_orm(statement):
+        return config_of(mapper.class_)
+    table: Any = statement.table
+    return config_of_table(table) if isinstance(table, Table) else None
+
+
+# -- UPDATE and DELETE ---------------------------------------------------------------------------
+
+
+def _criterion(config: VersionConfig, statement: Update | Delete, parameters: dict[str, Any]) -> ColumnElement[bool]:
+    """What the statement matches, as a condition on the table of the root."""
+    given = statement.whereclause
+    criteria: list[Any] = [] if given is None else [given]
+    mapper, root = config.mapper, config.root
+    options: tuple[Any, ...] = _dml.options_of(statement)
+    if mapper.single and _dml.is_orm(statement):
+        identities = [each.polymorphic_identity for each in mapper.self_and_descendants]
+        criteria.append(cast("Any", mapper.polymorphic_on).in_(identities))
+    criterion: ColumnElement[bool] = and_(True, *criteria) if criteria else root.key[0].is_not(None)
+    if parameters:
+        criterion = _dml.bound(criterion, parameters)
+    tables = {each for each in select(criterion).get_final_froms()}
+    if not options and len(config.pairs) == 1 and all(table == root.pair.main for table in tables):
+        return criterion
+    if options or len(config.pairs) > 1:
+        keys = select(*(getattr(config.cls, attr) for attr in root.key_attrs)).select_from(config.cls)
+    else:
+        keys = select(*root.key)
+    return key_in(root.key, keys.where(criterion).options(*options))
+
+
+def _captured(config: VersionConfig, stamp: Stamp) -> ColumnElement[bool]:
+    """Match rows that were copied just now: their present version stands in history."""
+    main, history = config.pair.main, config.pair.history
+    same = [left == right for left, right in zip(config.key, config.history_key, strict=True)]
+    copied = exists(select(1).select_from(history).where(*same, history.c[VERSION] == main.c[VERSION]).correlate(main))
+    if config.options.granularity == "flush":
+        return copied
+    return or_(copied, _dml.bound(made_now(config), _bound_values(config, stamp)))
+
+
+def _bound_values(config: VersionConfig, stamp: Stamp) -> dict[str, Any]:
+    return {"sqla_moment": stamp.moment, "sqla_revision": stamp.revision}
+
+
+def _new_values(config: VersionConfig, stamp: Stamp) -> dict[str, Any]:
+    """What an UPDATE has to set beside what the user sets, by column key."""
+    main, options = config.pair.main, config.options
+    values: dict[str, Any] = {VERSION: main.c[VERSION] + 1}
+    if options.granularity == "transaction":
+        now = _dml.bound(made_now(config), _bound_values(config, stamp))
+        values[VERSION] = case((now, main.c[VERSION]), else_=main.c[VERSION] + 1)
+    if options.period:
+        values[VALID_FROM] = _dml.bound(next_moment(config), _bound_values(config, stamp))
+    if options.revision is not None:
+        values[REVISION] = stamp.revision
+    return values
+
+
+def _update(state: ORMExecuteState, config: VersionConfig, statement: Update) -> Any:
+    session, root = state.session, config.root
+    parameters = cast("dict[str, Any]", state.parameters or {})
+    criterion = _criterion(config, statement, parameters)
+    if cast("Any", statement.table) == root.pair.main:
+        stamp, _ = capture(session, config, criterion, hierarchy(config), "update")
+        changed = statement.where(_captured(root, stamp))
+        state.statement = _dml.with_values(changed, root.mapper, _new_values(root, stamp))
+    else:
+        # The version is in another table than the one that is updated.
+        stamp, keys = capture(session, config, criterion, hierarchy(config), "update")
+        connection = session.connection(bind_arguments={"mapper": root.mapper})
+        main = root.pair.main
+        for chunk in chunks(keys):
+            bump = update(main).where(key_in(root.key, chunk)).values(_new_values(root, stamp))
+            connection.execute(bump)
+        if len(keys) <= _LISTED:
+            own_key = [getattr(config.cls, attr) for attr in root.key_attrs]
+            state.statement = statement.where(key_in([_dml.local(config, each) for each in own_key], keys))
+    _dml.keep_synchronizing(state, statement)
+    result = state.invoke_statement()
+    if _dml.synchronizes(state, statement):
+        _refresh(session, config)
+    return result
+
+
+def _delete(state: ORMExecuteState, config: VersionConfig, statement: Delete) -> Any:
+    session, root = state.session, config.root
+    if cast("Any", statement.table) != root.pair.main:
+        raise UnversionedWriteError(
+            f"a bulk DELETE of {config.name} would leave its rows in {root.pair.main.fullname!r} behind; delete the objects one by one, "
+            f"or delete({root.name}) where the database cascades"
+        )
+    criterion = _criterion(config, statement, cast("dict[str, Any]", state.parameters or {}))
+    stamp, _ = capture(session, config, criterion, hierarchy(config), "delete")
+    if root.options.granularity == "transaction" and root.options.operation:
+        connection = session.connection(bind_arguments={"mapper": root.mapper})
+        mark_deleted(connection, root, key_in(root.history_key, select(*root.key).where(criterion)), stamp)
+    state.statement = statement.where(_captured(root, stamp))
+    _dml.keep_synchronizing(state, statement)
+    return state.invoke_statement()
+
+
+def _update_by_key(state: ORMExecuteState, config: VersionConfig, parameters: list[dict[str, Any]]) -> Any:
+    session, root = state.session, config.root
+    attrs = root.key_attrs
+    keys = [tuple(row.get(attr) for attr in attrs) for row in parameters]
+    complete = list(dict.fromkeys(key for key in keys if None not in key))
+    found = capture_keys(session, root, dict.fromkeys(hierarchy(config), complete), "update")
+    stamp = stamp_of(session, root)
+    added: list[dict[str, Any]] = []
+    current = _dml.current(session, root, [key for key in complete if key not in found])
+    for key in keys:
+        values: dict[str, Any] = {}
+        row = found.get(key)
+        version, moment = (row.version + 1, row.moment) if row is not None else current.get(key, (1, None))
+        values[VERSION] = version
+        if root.options.period:
+            values[VALID_FROM] = moment or stamp.moment
+        if root.options.revision is not None:
+            values[REVISION] = stamp.revision
+        added.append(values)
+    return state.invoke_statement(params=added)
+
+
+def _refresh(session: Session, config: VersionConfig) -> None:
+    """Load what the statement left expired of the columns that the room maintains, so that reading them needs no SQL.
+
+    One SELECT for a thousand objects, and none where there are no such objects.
+    """
+    root = config.root
+    names = [name for name in (VERSION, VALID_FROM, REVISION) if name in root.own]
+    stale: dict[tuple[Any, ...], Any] = {}
+    for obj in session.identity_map.values():
+        if isinstance(obj, root.cls) and any(name in instance_state(obj).expired_attributes for name in names):
+            state = instance_state(obj)
+            if state.dict.keys() & root.columns.keys():
+                stale[cast("Any", state.key)[1]] = obj
+    connection = session.connection(bind_arguments={"mapper": root.mapper}) if stale else None
+    for chunk in chunks(stale):
+        statement = select(*root.key, *(root.pair.main.c[name] for name in names)).where(key_in(root.key, chunk))
+        for row in cast("Any", connection).execute(statement):
+            width = len(root.key)
+            obj = stale[tuple(row[:width])]
+            for name, value in zip(names, row[width:], strict=True):
+                set_committed_value(obj, name, value)
+                instance_state(obj).expired_attributes.discard(name)
+
+
+# -- INSERT --------------------------------------------------------------------------------------
+
+
+def _insert(state: ORMExecuteState, config: VersionConfig, statement: Insert) -> Any:
+    if _dml.is_upsert(statement):
+        raise UnversionedWriteError(
+            f"an INSERT of {config.name} that updates or replaces the rows it meets leaves no history of them; "
+            "insert what is new and update() the rest"
+        )
+    root, session = config.root, state.session
+    options = root.options
+    if options.period or options.revision is not None:
+        # Defaults of the columns take it from there, whatever the statement looks like.
+        state.update_execution_options(**{STAMP: stamp_of(session, root)})
+    rows = _dml.inserted_rows(statement, state.parameters)
+    if rows is None or not isinstance(state.parameters, list):
+        result = None if rows is None else _continue_single(state, root, statement, rows)
+        return result
+    keys = [_given_key(root, row) for row in rows]
+    last = last_versions(session, root, [key for key in keys if key is not None])
+    if not last:
+        return None
+    return state.invoke_statement(params=[{VERSION: last.get(cast("Any", key), 0) + 1} for key in keys])
+
+
+def _given_key(root: VersionConfig, row: dict[str, Any]) -> tuple[Any, ...] | None:
+    key = tuple(row.get(attr, row.get(column.key)) for attr, column in zip(root.key_attrs, root.key, strict=True))
+    return None if None in key else key
+
+
+def _continue_single(state: ORMExecuteState, root: VersionConfig, statement: Insert, rows: list[dict[str, Any]]) -> Any:
+    keys = [_given_key(root, row) for row in rows]
+    last = last_versions(state.session, root, [key for key in keys if key is not None])
+    if last:
+        numbers = [last.get(cast("Any", key), 0) + 1 for key in keys]
+        state.statement = _dml.with_versions(statement, numbers)
+    return None

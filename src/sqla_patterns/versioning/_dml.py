@@ -1,0 +1,151 @@
+"""What INSERT, UPDATE and DELETE constructs do not tell by public means, and small changes to them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import BindParameter, Delete, Insert, Table, Update, select
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.sql import ClauseElement, visitors
+
+from ._capture import chunks, key_in
+from ._config import VersionConfig
+from ._tables import VALID_FROM, VERSION
+
+__all__ = (
+    "bound",
+    "current",
+    "inserted_rows",
+    "is_limited",
+    "is_orm",
+    "is_upsert",
+    "keep_synchronizing",
+    "local",
+    "options_of",
+    "synchronizes",
+    "with_values",
+    "with_versions",
+)
+
+ClauseT = TypeVar("ClauseT", bound=ClauseElement)
+
+
+def is_orm(statement: Any) -> bool:
+    """Whether a statement is about a class rather than a table; ``_propagate_attrs`` says what the compiler goes by."""
+    return statement._propagate_attrs.get("compile_state_plugin") == "orm"
+
+
+def options_of(statement: Any) -> tuple[Any, ...]:
+    """Criteria that ``with_loader_criteria`` adds. The compiler reads them from ``_with_options``, and nobody else does."""
+    return tuple(getattr(statement, "_with_options", ()))
+
+
+def is_limited(statement: Update | Delete) -> bool:
+    return any(name.endswith("_limit") and value is not None for name, value in dict(statement.dialect_kwargs).items())
+
+
+def is_upsert(statement: Insert) -> bool:
+    """Whether an INSERT may change rows that are there: ON CONFLICT DO UPDATE, ON DUPLICATE KEY UPDATE, OR REPLACE."""
+    clause = getattr(statement, "_post_values_clause", None)
+    if clause is not None and type(clause).__name__ in {"OnConflictDoUpdate", "OnDuplicateClause"}:
+        return True
+    prefixes = getattr(statement, "_prefixes", ())
+    return any("REPLACE" in str(getattr(prefix[0], "text", prefix[0])).upper() for prefix in prefixes)
+
+
+def inserted_rows(statement: Insert, parameters: Any) -> list[dict[str, Any]] | None:
+    """The rows that an INSERT was given, by attribute or column key; None where they come from a SELECT."""
+    if statement.select is not None:
+        return None
+    if isinstance(parameters, list):
+        return cast("list[dict[str, Any]]", parameters)
+    rows: list[dict[str, Any]] = []
+    many: Any = getattr(statement, "_multi_values", ())
+    for group in many:
+        rows += [_row(cast("Table", statement.table), row) for row in group]
+    single: Any = getattr(statement, "_values", None)
+    if not rows:
+        rows = [{**_row(cast("Table", statement.table), single or {}), **(parameters or {})}]
+    return rows
+
+
+def _row(table: Table, row: Any) -> dict[str, Any]:
+    items = row.items() if hasattr(row, "items") else zip(table.c, row, strict=False)
+    return {str(getattr(name, "key", name)): getattr(value, "value", value) for name, value in items}
+
+
+def with_versions(statement: Insert, numbers: list[int]) -> Insert:
+    """An INSERT with values in it, with a version for each of its rows."""
+    many: Any = getattr(statement, "_multi_values", ())
+    if not many:
+        return statement.values({VERSION: numbers[0]})
+    rows = [row for group in many for row in group]
+    changed = statement._generate()  # type: ignore[attr-defined]
+    changed._multi_values = ()
+    keyed = [
+        {
+            **(dict(row) if hasattr(row, "items") else dict(zip(statement.table.c, row, strict=False))),
+            statement.table.c[VERSION]: number,
+        }
+        for row, number in zip(rows, numbers, strict=True)
+    ]
+    return cast("Insert", changed.values(keyed))
+
+
+def bound(clause: ClauseT, values: dict[str, Any]) -> ClauseT:
+    """`clause` with values in its named parameters, so that it can stand in a statement of somebody else's."""
+
+    def replace(element: Any, **_: object) -> Any:
+        if isinstance(element, BindParameter) and element.key in values and element.value is None:
+            return element._with_value(values[element.key])
+        return None
+
+    replacing: Any = visitors.replacement_traverse
+    return cast("ClauseT", replacing(clause, {}, replace))
+
+
+def with_values(statement: Update, mapper: Mapper[Any], values: dict[str, Any]) -> Update:
+    """`statement`, setting more; also where the user gave the order of what it sets."""
+    ordered: Any = getattr(statement, "_ordered_values", None)
+    if not ordered:
+        return statement.values({mapper.local_table.c[key]: value for key, value in values.items()})
+    changed = statement._generate()  # type: ignore[attr-defined]
+    changed._ordered_values = None
+    return cast("Update", changed.ordered_values(*ordered, *((mapper.local_table.c[k], v) for k, v in values.items())))
+
+
+def _synchronize(state: ORMExecuteState, statement: Any) -> Any:
+    options = {**statement.get_execution_options(), **state.local_execution_options}
+    return options.get("synchronize_session", "auto")
+
+
+def keep_synchronizing(state: ORMExecuteState, statement: Any) -> None:
+    """Have SQLAlchemy find the objects that a statement changed although Python cannot evaluate our part of the criteria."""
+    if is_orm(statement) and _synchronize(state, statement) == "evaluate":
+        state.update_execution_options(synchronize_session="fetch")
+
+
+def synchronizes(state: ORMExecuteState, statement: Any) -> bool:
+    return is_orm(statement) and _synchronize(state, statement) is not False
+
+
+def local(config: VersionConfig, attribute: Any) -> Any:
+    """The column of the class's own table under an attribute of several."""
+    for column in attribute.property.columns:
+        if column.table is config.pairs[-1].main:
+            return column
+    return attribute
+
+
+def current(session: Session, root: VersionConfig, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], Any]:
+    """The versions that rows have, with when they began, as far as they exist."""
+    found: dict[tuple[Any, ...], Any] = {}
+    if not keys:
+        return found
+    main, width = root.pair.main, len(root.key)
+    columns = [main.c[VERSION], *([main.c[VALID_FROM]] if root.options.period else [])]
+    connection = session.connection(bind_arguments={"mapper": root.mapper})
+    for chunk in chunks(keys):
+        for row in connection.execute(select(*root.key, *columns).where(key_in(root.key, chunk))):
+            found[tuple(row[:width])] = (row[width], row[width + 1] if root.options.period else None)
+    return found
