@@ -89,8 +89,9 @@ def _replace_tables(statement: Any, moment: datetime) -> Any:
             return None if union is None else union.c[element.key]
         return None
 
-    replacing: Callable[..., Any] = visitors.replacement_traverse
-    return replacing(statement, {}, replace)
+    # Not replacement_traverse, which leaves alone what has() and any() protect from the ORM's own replacements.
+    replacing: Callable[..., Any] = visitors.cloned_traverse
+    return replacing(statement, {"replace": replace}, {})
 
 
 def rows_at(config: VersionConfig, table: Any, moment: datetime) -> Subquery:

@@ -9,13 +9,27 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Delete, Insert, Table, Update, and_, case, exists, or_, select, update
+from sqlalchemy import ColumnElement, Delete, Insert, Table, Update, and_, or_, select, update
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from . import _dml
 from ._as_of import config_of_table
-from ._capture import Stamp, capture, capture_keys, chunks, key_in, made_now, mark_deleted, next_moment, stamp_of
+from ._capture import (
+    Stamp,
+    bound,
+    bound_values,
+    capture,
+    capture_keys,
+    captured,
+    chunks,
+    key_in,
+    made_now,
+    mark_deleted,
+    new_values,
+    stamp_of,
+)
+from ._cascades import cascades_of, delete_below
 from ._config import VersionConfig, config_of, hierarchy
 from ._errors import UnversionedWriteError
 from ._flush import last_versions
@@ -39,7 +53,11 @@ def on_execute(state: ORMExecuteState) -> Any:
     if not isinstance(statement, (Update, Delete, Insert)):
         return None
     config = _config_of(state, statement)
-    if config is None or session_versions(state.session).disabled:
+    if config is None:
+        if isinstance(statement, Delete) and cascades_of(statement.table):
+            _cascade(state, statement, None)
+        return None
+    if session_versions(state.session).disabled:
         return None
     if state.is_from_statement and not isinstance(statement, Insert):
         raise UnversionedWriteError(
@@ -51,6 +69,8 @@ def on_execute(state: ORMExecuteState) -> Any:
         raise UnversionedWriteError(
             f"an UPDATE or DELETE of {config.name} with LIMIT cannot be captured, as nobody knows which rows it takes; select their keys first"
         )
+    if isinstance(statement, Update) and _is_silent(config, statement, state.parameters):
+        return None
     autoflush(state.session)
     if isinstance(state.parameters, list) and isinstance(statement, Update) and state.bind_mapper is not None:
         return _update_by_key(state, config, cast("list[dict[str, Any]]", state.parameters))
@@ -72,6 +92,36 @@ def _config_of(state: ORMExecuteState, statement: Update | Delete | Insert) -> V
     return config_of_table(table) if isinstance(table, Table) else None
 
 
+def _is_silent(config: VersionConfig, statement: Update, parameters: Any) -> bool:
+    """Whether an UPDATE sets nothing but what makes no version."""
+    names = _dml.set_columns(statement, parameters)
+    silent: set[str] = set(config.root.key_attrs)
+    for member in hierarchy(config):
+        for attr in {*config.options.exclude, *config.options.ignore} & member.columns.keys():
+            silent |= {attr, member.columns[attr].key}
+    return names is not None and names <= silent and bool(names - set(config.root.key_attrs))
+
+
+def _cascade(state: ORMExecuteState, statement: Delete, criterion: ColumnElement[bool] | None) -> None:
+    """Capture what the database will delete below the rows of a bulk DELETE."""
+    session = state.session
+    if session_versions(session).disabled:
+        return
+    table = cast("Any", statement.table)
+    wanted = list(dict.fromkeys(column for edge in cascades_of(table) for column in edge.referred))
+    autoflush(session)
+    listing = select(*wanted)
+    if criterion is not None:
+        listing = listing.where(criterion)
+    elif statement.whereclause is not None:
+        listing = listing.where(bound(statement.whereclause, cast("dict[str, Any]", state.parameters or {})))
+    connection = session.connection(bind_arguments=dict(state.bind_arguments))
+    rows = [dict(zip(wanted, row, strict=True)) for row in connection.execute(listing)]
+    mapper = state.bind_mapper
+    if rows:
+        delete_below(session, mapper, table, rows)
+
+
 # -- UPDATE and DELETE ---------------------------------------------------------------------------
 
 
@@ -86,8 +136,8 @@ def _criterion(config: VersionConfig, statement: Update | Delete, parameters: di
         criteria.append(cast("Any", mapper.polymorphic_on).in_(identities))
     criterion: ColumnElement[bool] = and_(True, *criteria) if criteria else root.key[0].is_not(None)
     if parameters:
-        criterion = _dml.bound(criterion, parameters)
-    tables = {each for each in select(criterion).get_final_froms()}
+        criterion = bound(criterion, parameters)
+    tables = set(select(criterion).get_final_froms())
     if not options and len(config.pairs) == 1 and all(table == root.pair.main for table in tables):
         return criterion
     if options or len(config.pairs) > 1:
@@ -97,32 +147,11 @@ def _criterion(config: VersionConfig, statement: Update | Delete, parameters: di
     return key_in(root.key, keys.where(criterion).options(*options))
 
 
-def _captured(config: VersionConfig, stamp: Stamp) -> ColumnElement[bool]:
-    """Match rows that were copied just now: their present version stands in history."""
-    main, history = config.pair.main, config.pair.history
-    same = [left == right for left, right in zip(config.key, config.history_key, strict=True)]
-    copied = exists(select(1).select_from(history).where(*same, history.c[VERSION] == main.c[VERSION]).correlate(main))
-    if config.options.granularity == "flush":
-        return copied
-    return or_(copied, _dml.bound(made_now(config), _bound_values(config, stamp)))
-
-
-def _bound_values(config: VersionConfig, stamp: Stamp) -> dict[str, Any]:
-    return {"sqla_moment": stamp.moment, "sqla_revision": stamp.revision}
-
-
-def _new_values(config: VersionConfig, stamp: Stamp) -> dict[str, Any]:
-    """What an UPDATE has to set beside what the user sets, by column key."""
-    main, options = config.pair.main, config.options
-    values: dict[str, Any] = {VERSION: main.c[VERSION] + 1}
-    if options.granularity == "transaction":
-        now = _dml.bound(made_now(config), _bound_values(config, stamp))
-        values[VERSION] = case((now, main.c[VERSION]), else_=main.c[VERSION] + 1)
-    if options.period:
-        values[VALID_FROM] = _dml.bound(next_moment(config), _bound_values(config, stamp))
-    if options.revision is not None:
-        values[REVISION] = stamp.revision
-    return values
+def current_ones(root: VersionConfig, stamp: Stamp) -> ColumnElement[bool]:
+    """Match rows that were copied just now, or need not be."""
+    if root.options.granularity == "flush":
+        return captured(root)
+    return or_(captured(root), bound(made_now(root), bound_values(stamp)))
 
 
 def _update(state: ORMExecuteState, config: VersionConfig, statement: Update) -> Any:
@@ -131,15 +160,15 @@ def _update(state: ORMExecuteState, config: VersionConfig, statement: Update) ->
     criterion = _criterion(config, statement, parameters)
     if cast("Any", statement.table) == root.pair.main:
         stamp, _ = capture(session, config, criterion, hierarchy(config), "update")
-        changed = statement.where(_captured(root, stamp))
-        state.statement = _dml.with_values(changed, root.mapper, _new_values(root, stamp))
+        changed = statement.where(current_ones(root, stamp))
+        state.statement = _dml.with_values(changed, root.mapper, new_values(root, stamp))
     else:
         # The version is in another table than the one that is updated.
         stamp, keys = capture(session, config, criterion, hierarchy(config), "update")
         connection = session.connection(bind_arguments={"mapper": root.mapper})
         main = root.pair.main
         for chunk in chunks(keys):
-            bump = update(main).where(key_in(root.key, chunk)).values(_new_values(root, stamp))
+            bump = update(main).where(key_in(root.key, chunk)).values(new_values(root, stamp))
             connection.execute(bump)
         if len(keys) <= _LISTED:
             own_key = [getattr(config.cls, attr) for attr in root.key_attrs]
@@ -163,7 +192,9 @@ def _delete(state: ORMExecuteState, config: VersionConfig, statement: Delete) ->
     if root.options.granularity == "transaction" and root.options.operation:
         connection = session.connection(bind_arguments={"mapper": root.mapper})
         mark_deleted(connection, root, key_in(root.history_key, select(*root.key).where(criterion)), stamp)
-    state.statement = statement.where(_captured(root, stamp))
+    if cascades_of(root.pair.main):
+        _cascade(state, statement, criterion)
+    state.statement = statement.where(current_ones(root, stamp))
     _dml.keep_synchronizing(state, statement)
     return state.invoke_statement()
 
@@ -230,8 +261,7 @@ def _insert(state: ORMExecuteState, config: VersionConfig, statement: Insert) ->
         state.update_execution_options(**{STAMP: stamp_of(session, root)})
     rows = _dml.inserted_rows(statement, state.parameters)
     if rows is None or not isinstance(state.parameters, list):
-        result = None if rows is None else _continue_single(state, root, statement, rows)
-        return result
+        return None if rows is None else _continue_single(state, root, statement, rows)
     keys = [_given_key(root, row) for row in rows]
     last = last_versions(session, root, [key for key in keys if key is not None])
     if not last:

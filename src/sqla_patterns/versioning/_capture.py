@@ -13,6 +13,8 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import (
+    BindParameter,
+    ClauseElement,
     ColumnElement,
     Connection,
     Insert,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     insert,
     null,
     or_,
@@ -29,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import visitors
 
 from ._config import TablePair, VersionConfig
 from ._session import session_versions
@@ -39,19 +43,24 @@ __all__ = (
     "CHUNK",
     "Found",
     "Stamp",
+    "bound",
+    "bound_values",
     "capture",
     "capture_keys",
+    "captured",
     "chunks",
     "key_in",
     "lock",
     "lock_target",
     "made_now",
     "mark_deleted",
+    "new_values",
     "next_moment",
     "stamp_of",
 )
 
 T = TypeVar("T")
+ClauseT = TypeVar("ClauseT", bound=ClauseElement)
 
 #: Keys in one statement. SQLite takes 32,766 parameters, PostgreSQL's binary protocol 32,767.
 CHUNK = 1000
@@ -286,6 +295,8 @@ def capture(
     """
     root = config.root
     connection = session.connection(bind_arguments={"mapper": root.mapper})
+    versions = session_versions(session)
+    first = root.options.revision is not None and not versions.has_revision(session, root)
     stamp = stamp_of(session, root)
     values = _values(root, stamp, operation)
     names, statement = root_select(root)
@@ -293,7 +304,9 @@ def capture(
     inserting = _insert(root.pair, names, locking)
     keys: list[tuple[Any, ...]] = []
     if config.pair is config.pairs[-1]:
-        connection.execute(inserting, values)
+        # Nothing but versions that this transaction made itself may match, and then its revision was there before.
+        if not connection.execute(inserting, values).rowcount and first:
+            versions.take_back(session, root)
     elif connection.dialect.insert_returning:
         keys = [tuple(row) for row in connection.execute(inserting.returning(*root.history_key), values)]
     else:
@@ -308,3 +321,40 @@ def capture(
                 names, statement = sub_select(member, pair)
                 connection.execute(_insert(pair, names, statement.where(criterion)), values)
     return stamp, keys
+
+
+def captured(config: VersionConfig) -> ColumnElement[bool]:
+    """Match rows that were copied and not changed yet: their present version stands in history."""
+    main, history = config.pair.main, config.pair.history
+    same = [left == right for left, right in zip(config.key, config.history_key, strict=True)]
+    return exists(select(1).select_from(history).where(*same, history.c[VERSION] == main.c[VERSION]).correlate(main))
+
+
+def bound_values(stamp: Stamp) -> dict[str, Any]:
+    return {"sqla_moment": stamp.moment, "sqla_revision": stamp.revision}
+
+
+def new_values(config: VersionConfig, stamp: Stamp) -> dict[str, Any]:
+    """What an UPDATE has to set beside what its author sets, by column key."""
+    main, options = config.pair.main, config.options
+    values: dict[str, Any] = {VERSION: main.c[VERSION] + 1}
+    if options.granularity == "transaction":
+        now = bound(made_now(config), bound_values(stamp))
+        values[VERSION] = case((now, main.c[VERSION]), else_=main.c[VERSION] + 1)
+    if options.period:
+        values[VALID_FROM] = bound(next_moment(config), bound_values(stamp))
+    if options.revision is not None:
+        values[REVISION] = stamp.revision
+    return values
+
+
+def bound(clause: ClauseT, values: dict[str, Any]) -> ClauseT:
+    """`clause` with values in its named parameters, so that it can stand in a statement of somebody else's."""
+
+    def replace(element: Any, **_: object) -> Any:
+        if isinstance(element, BindParameter) and element.key in values and element.value is None:
+            return BindParameter(None, values[element.key], type_=element.type, unique=True)
+        return None
+
+    replacing: Any = visitors.replacement_traverse
+    return cast("ClauseT", replacing(clause, {}, replace))

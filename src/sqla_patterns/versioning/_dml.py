@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from sqlalchemy import BindParameter, Delete, Insert, Table, Update, select
+from sqlalchemy import Delete, Insert, Table, Update, select
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
-from sqlalchemy.sql import ClauseElement, visitors
 
 from ._capture import chunks, key_in
 from ._config import VersionConfig
 from ._tables import VALID_FROM, VERSION
 
 __all__ = (
-    "bound",
     "current",
     "inserted_rows",
     "is_limited",
@@ -22,12 +20,11 @@ __all__ = (
     "keep_synchronizing",
     "local",
     "options_of",
+    "set_columns",
     "synchronizes",
     "with_values",
     "with_versions",
 )
-
-ClauseT = TypeVar("ClauseT", bound=ClauseElement)
 
 
 def is_orm(statement: Any) -> bool:
@@ -80,7 +77,7 @@ def with_versions(statement: Insert, numbers: list[int]) -> Insert:
     if not many:
         return statement.values({VERSION: numbers[0]})
     rows = [row for group in many for row in group]
-    changed = statement._generate()  # type: ignore[attr-defined]
+    changed: Any = cast("Any", statement)._generate()
     changed._multi_values = ()
     keyed = [
         {
@@ -92,26 +89,30 @@ def with_versions(statement: Insert, numbers: list[int]) -> Insert:
     return cast("Insert", changed.values(keyed))
 
 
-def bound(clause: ClauseT, values: dict[str, Any]) -> ClauseT:
-    """`clause` with values in its named parameters, so that it can stand in a statement of somebody else's."""
-
-    def replace(element: Any, **_: object) -> Any:
-        if isinstance(element, BindParameter) and element.key in values and element.value is None:
-            return element._with_value(values[element.key])
-        return None
-
-    replacing: Any = visitors.replacement_traverse
-    return cast("ClauseT", replacing(clause, {}, replace))
-
-
 def with_values(statement: Update, mapper: Mapper[Any], values: dict[str, Any]) -> Update:
     """`statement`, setting more; also where the user gave the order of what it sets."""
+    added = [(mapper.local_table.c[key], value) for key, value in values.items()]
+    # SQLAlchemy refuses to add to ordered values. It keeps them as a list of pairs in 2.0, and in 2.1 as a dictionary with a flag.
     ordered: Any = getattr(statement, "_ordered_values", None)
+    if ordered is None and getattr(statement, "_maintain_values_ordering", False):
+        ordered = list(cast("Any", statement)._values.items())
     if not ordered:
-        return statement.values({mapper.local_table.c[key]: value for key, value in values.items()})
-    changed = statement._generate()  # type: ignore[attr-defined]
-    changed._ordered_values = None
-    return cast("Update", changed.ordered_values(*ordered, *((mapper.local_table.c[k], v) for k, v in values.items())))
+        return statement.values(dict(added))
+    changed: Any = cast("Any", statement)._generate()
+    if hasattr(changed, "_maintain_values_ordering"):
+        changed._values, changed._maintain_values_ordering = None, False
+    else:
+        changed._ordered_values = None
+    return cast("Update", changed.ordered_values(*ordered, *added))
+
+
+def set_columns(statement: Update, parameters: Any) -> set[str] | None:
+    """What an UPDATE sets, by attribute or column key; None where that is not to be seen."""
+    given: Any = getattr(statement, "_ordered_values", None) or list((cast("Any", statement)._values or {}).items())
+    names = {str(getattr(name, "key", name)) for name, _ in given}
+    for row in parameters if isinstance(parameters, list) else [parameters or {}]:
+        names |= set(row) if not given or isinstance(parameters, list) else set()
+    return names or None
 
 
 def _synchronize(state: ORMExecuteState, statement: Any) -> Any:

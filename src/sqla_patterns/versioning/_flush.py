@@ -45,8 +45,15 @@ def before_update(mapper: Mapper[Any], connection: Connection, state: State) -> 
     versions = session_versions(session)
     if state in versions.done or versions.disabled or _changed(_config(state.mapper), state, versions) is False:
         return
-    states = [each for each in flushed_states(flush_context(session), mapper, deletes=False) if each.key is not None]
-    _update(session, versions, _config(mapper).root, states or [state])
+    root = _config(mapper).root
+    states = [each for each in _flushed(session, mapper, root, deletes=False) if each.key is not None]
+    _update(session, versions, root, states or [state])
+
+
+def _flushed(session: Session, mapper: Mapper[Any], root: VersionConfig, *, deletes: bool) -> list[State]:
+    """What else is flushed of the hierarchy; concrete classes, which share a base mapper and no history, left out."""
+    states = flushed_states(flush_context(session), mapper, deletes=deletes)
+    return [state for state in states if _config(state.mapper).root is root]
 
 
 def _update(session: Session, versions: SessionVersions, root: VersionConfig, states: list[State]) -> None:
@@ -188,9 +195,9 @@ def before_delete(mapper: Mapper[Any], connection: Connection, state: State) -> 
     versions = session_versions(session)
     if state in versions.done or versions.disabled:
         return
-    states = list(flushed_states(flush_context(session), mapper, deletes=True)) or [state]
-    states = [each for each in states if each not in versions.done and each.key is not None]
     root = _config(mapper).root
+    states = _flushed(session, mapper, root, deletes=True) or [state]
+    states = [each for each in states if each not in versions.done and each.key is not None]
     versions.done.update(states)
     capture_keys(session, root, _by_class(states), "delete")
 
@@ -213,7 +220,7 @@ def before_insert(mapper: Mapper[Any], connection: Connection, state: State) -> 
             set_attribute(obj, REVISION, stamp.revision)
     if state in versions.done or _given_key(root, state) is None:
         return
-    states = [each for each in flushed_states(flush_context(session), mapper, deletes=False) if each.key is None]
+    states = [each for each in _flushed(session, mapper, root, deletes=False) if each.key is None]
     named: dict[tuple[Any, ...], State] = {}
     for each in states or [state]:
         key = None if each in versions.done else _given_key(root, each)

@@ -15,6 +15,7 @@ from .._declarative import listen_once
 from ..exceptions import MappingError
 from . import _tables
 from ._associations import map_associations
+from ._cascades import follow_keys
 from ._config import CONFIG, TablePair, VersionConfig, config_of
 from ._history_class import make_history_class
 from ._listeners import MAPPER_LISTENERS, SESSION_LISTENERS
@@ -109,11 +110,17 @@ def map_history(mapper: Mapper[Any]) -> None:
     _check_names(config)
     pairs[-1].main.info["sqla_patterns.versioning"] = config if parent is None or history_table is not None else parent
     map_associations(config)
+    event.listen(cls, "mapper_configured", _follow_keys)
     for identifier, fn in MAPPER_LISTENERS.items():
         if not event.contains(cls, identifier, fn):
             event.listen(cls, identifier, fn, raw=True)
     for identifier, fn in SESSION_LISTENERS.items():
         listen_once(Session, identifier, fn)
+
+
+def _follow_keys(mapper: Mapper[Any], cls: type[Any]) -> None:
+    config = cast("VersionConfig", config_of(cls))
+    follow_keys(mapper, [pair.main for pair in config.pairs])
 
 
 def history_mapper(mapper: Mapper[Any]) -> Mapper[Any]:

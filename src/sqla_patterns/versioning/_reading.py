@@ -118,7 +118,7 @@ def load_revisions(session: Session, root: VersionConfig, ids: Iterable[Any]) ->
     if cls is None or not wanted:
         return {}
     mapper: Mapper[Any] = inspect(cls)
-    attrs = [attr for attr in mapper.column_attrs]
+    attrs = list(mapper.column_attrs)
     connection = session.connection(bind_arguments={"mapper": mapper})
     statement = select(*(attr.columns[0] for attr in attrs))
     found: dict[Any, RevisionLog] = {}

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from sqlalchemy import insert, inspect
+from sqlalchemy import Table, delete, insert, inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction
 
 from .._attach import Attachment, SessionTarget, attach
@@ -42,6 +42,8 @@ class SessionVersions:
     def __init__(self) -> None:
         #: Objects whose versions this flush has seen to.
         self.done: set[InstanceState[Any]] = set()
+        #: Deleted objects below which this flush has looked.
+        self.parents: set[InstanceState[Any]] = set()
         #: Old values that had to be looked up, by object and attribute.
         self.known: dict[InstanceState[Any], dict[str, Any]] = {}
         #: New objects whose keys were given by the user, to be looked at again after the flush.
@@ -55,6 +57,7 @@ class SessionVersions:
 
     def begin_flush(self) -> None:
         self.done.clear()
+        self.parents.clear()
         self.known.clear()
         self.named.clear()
 
@@ -91,11 +94,26 @@ class SessionVersions:
         values["at"] = self.moment(session)
         rows = {mapper.attrs[name].columns[0]: value for name, value in values.items() if _is_column(mapper, name, cls)}
         connection = session.connection(bind_arguments={"mapper": mapper})
-        result = connection.execute(insert(mapper.local_table).values(rows))
+        result = connection.execute(insert(cast("Table", mapper.local_table)).values(rows))
         key = cast("Any", result.inserted_primary_key)[0]
         made_in = session.get_nested_transaction() or session.get_transaction()
         self._revisions[cls, scope] = key, cast("SessionTransaction", made_in)
         return key
+
+    def take_back(self, session: Session, config: VersionConfig) -> None:
+        """Delete the row of the present revision again, as nothing was changed after all."""
+        cls = config.options.revision
+        key = (cls, self.scopes[-1] if self.scopes else None)
+        found = self._revisions.pop(cast("Any", key), None)
+        if cls is not None and found is not None:
+            mapper: Mapper[Any] = inspect(cls)
+            connection = session.connection(bind_arguments={"mapper": mapper})
+            connection.execute(delete(cast("Table", mapper.local_table)).where(mapper.primary_key[0] == found[0]))
+
+    def has_revision(self, session: Session, config: VersionConfig) -> bool:
+        """Whether the present revision has a row already."""
+        self._transaction(session)
+        return (config.options.revision, self.scopes[-1] if self.scopes else None) in self._revisions
 
     def forget(self, rolled_back: SessionTransaction) -> None:
         """Forget revisions whose rows a rollback has taken with it."""
