@@ -62,7 +62,7 @@ def statement_as_of(
     return _replace_tables(compiled.compile_state.statement, moment)
 
 
-def _replace_tables(statement: Any, moment: datetime) -> Any:
+def _replace_tables(statement: Any, moment: datetime) -> Select[Any]:
     past: dict[Any, Subquery | None] = {}
     aliases: dict[Any, Any] = {}
 
@@ -81,7 +81,7 @@ def _replace_tables(statement: Any, moment: datetime) -> Any:
                 aliases[element] = None if union is None else union.element.alias(element.name)
             return aliases[element]
         if isinstance(element, Column):
-            table = element.table
+            table: Any = element.table
             if isinstance(table, Table):
                 union = past_of(table)
             else:
@@ -91,7 +91,7 @@ def _replace_tables(statement: Any, moment: datetime) -> Any:
 
     # Not replacement_traverse, which leaves alone what has() and any() protect from the ORM's own replacements.
     replacing: Callable[..., Any] = visitors.cloned_traverse
-    return replacing(statement, {"replace": replace}, {})
+    return cast("Select[Any]", replacing(statement, {"replace": replace}, {}))
 
 
 def rows_at(config: VersionConfig, table: Any, moment: datetime) -> Subquery:

@@ -102,13 +102,13 @@ def map_associations(config: VersionConfig) -> None:
             raise MappingError(f"{config.name}: associations= names {name!r}, which is no relationship")
         table = secondary_argument(relation, config.mapper)
         if table is not None:
-            _register(config, cast("RelationshipProperty[Any]", relation), table)
+            _register(config, relation, table)
         elif relation._init_args.secondary.argument is None:
             raise MappingError(
                 f"{config.name}: associations= names {name!r}, which has no secondary= table; version the class at its other end instead"
             )
         else:
-            _register_later(config, cast("RelationshipProperty[Any]", relation))
+            _register_later(config, relation)
     if config.options.associations:
         event.listen(config.cls, "mapper_configured", _mark_targets)
 

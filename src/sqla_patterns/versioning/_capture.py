@@ -96,7 +96,7 @@ def key_in(columns: Sequence[ColumnElement[Any]], keys: Any) -> ColumnElement[bo
     """Match `columns` with `keys`: a list of tuples, or an expanding parameter."""
     if len(columns) > 1:
         return tuple_(*columns).in_(keys)
-    return columns[0].in_(keys if not isinstance(keys, list) else [key[0] for key in cast("list[Any]", keys)])
+    return columns[0].in_(keys if not isinstance(keys, list) else [key[0] for key in keys])
 
 
 def _parameters(config: VersionConfig, keys: list[tuple[Any, ...]]) -> list[Any]:

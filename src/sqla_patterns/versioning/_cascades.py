@@ -46,7 +46,7 @@ class _Edge:
 
     @property
     def table(self) -> Table:
-        return cast("Table", self.constraint.table)
+        return self.constraint.table
 
     @property
     def columns(self) -> list[Any]:

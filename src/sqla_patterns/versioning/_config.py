@@ -119,7 +119,7 @@ class VersionConfig:
 def _column_of(attr: ColumnProperty[Any], tables: set[Table]) -> Column[Any] | None:
     for column in attr.columns:
         if isinstance(column, Column) and column.table in tables:
-            return cast("Column[Any]", column)
+            return column
     return None
 
 

@@ -29,7 +29,7 @@ __all__ = (
 
 def is_orm(statement: Any) -> bool:
     """Whether a statement is about a class rather than a table; ``_propagate_attrs`` says what the compiler goes by."""
-    return statement._propagate_attrs.get("compile_state_plugin") == "orm"
+    return bool(statement._propagate_attrs.get("compile_state_plugin") == "orm")
 
 
 def options_of(statement: Any) -> tuple[Any, ...]:

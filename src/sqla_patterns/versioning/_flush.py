@@ -34,7 +34,7 @@ def _config(mapper: Mapper[Any]) -> VersionConfig:
 
 
 def identity_of(state: State) -> tuple[Any, ...]:
-    return cast("Any", state.key)[1]
+    return cast("tuple[Any, ...]", cast("Any", state.key)[1])
 
 
 # -- updates -------------------------------------------------------------------------------------
@@ -291,8 +291,8 @@ def continue_versions(session: Session, versions: SessionVersions) -> None:
             continue  # one writer at a time
         of = {cast("tuple[Any, ...]", _given_key(root, state)): state for state in states}
         for key, last in last_versions(session, root, list(of)).items():
-            state = of.get(key)
-            if state is not None and state.dict.get(VERSION, 1) <= last:
+            born = of.get(key)
+            if born is not None and born.dict.get(VERSION, 1) <= last:
                 main = root.pair.main
                 connection.execute(update(main).where(key_in(root.key, [key])).values({VERSION: last + 1}))
-                set_attribute(state.obj(), VERSION, last + 1)
+                set_attribute(born.obj(), VERSION, last + 1)

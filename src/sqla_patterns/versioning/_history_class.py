@@ -79,7 +79,7 @@ def _properties(
     for column in pairs[-1].main.c:
         try:
             # Not by `mapper.attrs`, which would have all mappers configured, and classes that come further down are not there yet.
-            attr = mapper.get_property_by_column(column)
+            attr: Any = mapper.get_property_by_column(column)
         except UnmappedColumnError:
             continue  # a column of another class of the same table
         if history is None and (parent is None or parent.mapper.has_property(attr.key)):

@@ -84,7 +84,7 @@ def secondary_argument(relation: RelationshipProperty[Any], mapper: Mapper[Any])
     init_args: Any = getattr(relation, "_init_args", None)
     argument = getattr(getattr(init_args, "secondary", None), "argument", None)
     if isinstance(argument, str):
-        return mapper.local_table.metadata.tables.get(argument)
+        return cast("Table", mapper.local_table).metadata.tables.get(argument)
     if callable(argument) and not isinstance(argument, Table):
         try:
             argument = argument()
