@@ -12,13 +12,14 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, cast
 
-from sqlalchemy import Alias, Column, Connection, Select, Subquery, Table, and_, literal, null, select, union_all
+from sqlalchemy import Alias, Column, Connection, Select, Subquery, Table, and_, literal, null, or_, select, union_all
 from sqlalchemy.sql import visitors
 
 from ..exceptions import InvalidArgumentError
 from ._config import VersionConfig, config_of
 from ._rows import RowReader
-from ._tables import REVISION, VALID_FROM, VALID_TO, VERSION
+from ._sa import unprotected
+from ._tables import ASSOCIATION, REVISION, VALID_FROM, VALID_TO, VERSION
 from ._types import UTCDateTime
 
 __all__ = ("config_of_table", "selected_entity", "statement_as_of")
@@ -69,7 +70,12 @@ def _replace_tables(statement: Any, moment: datetime) -> Select[Any]:
     def past_of(table: Any) -> Subquery | None:
         if table not in past:
             config = config_of_table(table)
-            past[table] = rows_at(config, table, moment) if config is not None and config.options.period else None
+            links: Table | None = table.info.get(ASSOCIATION)
+            past[table] = None
+            if config is not None and config.options.period:
+                past[table] = rows_at(config, table, moment)
+            elif links is not None:
+                past[table] = _links_at(table, links, moment)
         return past[table]
 
     def replace(element: Any, **_: object) -> Any:
@@ -89,9 +95,8 @@ def _replace_tables(statement: Any, moment: datetime) -> Select[Any]:
             return None if union is None else union.c[element.key]
         return None
 
-    # Not replacement_traverse, which leaves alone what has() and any() protect from the ORM's own replacements.
-    replacing: Callable[..., Any] = visitors.cloned_traverse
-    return cast("Select[Any]", replacing(statement, {"replace": replace}, {}))
+    replacing: Callable[..., Any] = visitors.replacement_traverse
+    return cast("Select[Any]", replacing(unprotected(statement), {}, replace))
 
 
 def rows_at(config: VersionConfig, table: Any, moment: datetime) -> Subquery:
@@ -111,6 +116,14 @@ def rows_at(config: VersionConfig, table: Any, moment: datetime) -> Subquery:
             links = [each.history.c[column.key] == above.history.c[parent.key] for column, parent in each.joins]
             past = past.where(*links, each.history.c[VERSION] == above.history.c[VERSION])
     return union_all(present, past).subquery(f"{pair.main.name}_then")
+
+
+def _links_at(table: Table, history: Table, moment: datetime) -> Subquery:
+    """The rows of a secondary table at `moment`."""
+    at = literal(moment, UTCDateTime())
+    columns = [history.c[column.key].label(column.key) for column in table.c]
+    lasting = or_(history.c[VALID_TO].is_(None), history.c[VALID_TO] > at)
+    return select(*columns).where(history.c[VALID_FROM] <= at, lasting).subquery(f"{table.name}_then")
 
 
 def _past_column(pair: Any, root: VersionConfig, column: Column[Any]) -> Any:

@@ -38,7 +38,7 @@ from ._config import VersionConfig, config_of
 from ._errors import NotVersionedError
 from ._sa import flushed_mappers, flushed_of, old_values, pending_changes, secondary_argument
 from ._session import known_versions
-from ._tables import ENDED_BY, REVISION, VALID_FROM, VALID_TO
+from ._tables import ASSOCIATION, ENDED_BY, REVISION, VALID_FROM, VALID_TO
 from ._types import UTCDateTime
 from ._version import AssociationVersion
 
@@ -131,10 +131,10 @@ def _own(cls: type[Any], name: str) -> dict[str, Association]:
 
 
 def _register(config: VersionConfig, relation: RelationshipProperty[Any], secondary: Table) -> None:
-    history = secondary.info.get("sqla_patterns.versioning.association")
+    history = secondary.info.get(ASSOCIATION)
     if history is None:
         history = _build(config, secondary)
-        secondary.info["sqla_patterns.versioning.association"] = history
+        secondary.info[ASSOCIATION] = history
     _own(config.cls, _ASSOCIATIONS)[relation.key] = Association(config, relation, secondary, history)
 
 

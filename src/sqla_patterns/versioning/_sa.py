@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from sqlalchemy import Table
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
+from sqlalchemy.sql import util
 
 __all__ = (
     "autoflush",
@@ -18,6 +19,7 @@ __all__ = (
     "old_values",
     "pending_changes",
     "secondary_argument",
+    "unprotected",
 )
 
 
@@ -57,6 +59,15 @@ def autoflush(session: Session) -> None:
     """
     if session.autoflush and not getattr(session, "_flushing", False):
         session.flush()
+
+
+def unprotected(statement: Any) -> Any:
+    """`statement` without the marks by which ``has()`` and ``any()`` keep their criteria from being adapted.
+
+    The ORM sets them against adaptations of its own. Without the private function such criteria would be met by rows of today.
+    """
+    strip: Any = getattr(util, "_deep_deannotate")  # noqa: B009  # private, hence no import that a type checker sees
+    return strip(statement, values=["no_replacement_traverse"])
 
 
 def flushed_mappers(context: Any) -> list[Mapper[Any]]:

@@ -28,6 +28,7 @@ from ._options import VersionOptions
 from ._types import UTCDateTime
 
 __all__ = (
+    "ASSOCIATION",
     "CHANGED",
     "ENDED_BY",
     "HISTORY_COLUMNS",
@@ -50,6 +51,8 @@ __all__ = (
 
 VERSION, CHANGED, VALID_FROM, VALID_TO = "version", "changed", "valid_from", "valid_to"
 OPERATION, REVISION, ENDED_BY = "operation", "revision_id", "ended_by_id"
+#: Where a secondary table keeps the table of its history.
+ASSOCIATION = "sqla_patterns.versioning.association"
 #: The execution option in which an INSERT finds what its rows are stamped with.
 STAMP = "sqla_patterns_version_stamp"
 #: What a history table has beside the columns of the main table.
