@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -35,7 +35,7 @@ from sqla_patterns.versioning import (
     versioning_disabled,
     versions,
 )
-from tests.versioning._world import history, history_table, tick, use_real_savepoints
+from tests.versioning._world import history, history_table, use_real_savepoints
 
 KEYS = st.sampled_from("abcd")
 ACTORS = st.sampled_from(["ann", "bob", None])
@@ -52,8 +52,8 @@ class State:
         self.live: dict[str, tuple[int, int]] = {}
         #: What ended, by key: number, values, operation.
         self.past: dict[str, list[tuple[int, int, str]]] = {key: [] for key in "abcdef"}
-        #: Keys whose current version was made by this transaction.
-        self.made: set[str] = set()
+        #: Keys whose current version was made by this transaction, with the `revision` block that did, or None.
+        self.made: dict[str, int | None] = {}
 
     def copy(self) -> State:
         return deepcopy(self)
@@ -63,12 +63,24 @@ class State:
         return max(numbers, default=0) + 1
 
 
+class Clock:
+    """A clock that goes on by a second whenever anybody looks."""
+
+    def __init__(self) -> None:
+        self.at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.at += timedelta(seconds=1)
+        return self.at
+
+
 class VersionMachine(RuleBasedStateMachine):
     """Two sessions take turns; each change is made through the ORM, by a bulk statement, or by the room's own functions."""
 
     engine: Engine
     Doc: Any
     granularity: str
+    clock: Clock
 
     @initialize()
     def begin(self) -> None:
@@ -90,6 +102,7 @@ class VersionMachine(RuleBasedStateMachine):
         self.new: dict[str, Any] = {}
         self.moments: list[tuple[datetime, dict[str, int]]] = []
         self.pruned = False
+        self.block: int | None = None
         self.counter = 0
         self.mark()
 
@@ -127,24 +140,29 @@ class VersionMachine(RuleBasedStateMachine):
 
     def born(self, key: str, values: Values) -> None:
         self.stored.live[key] = (self.stored.next_number(key), self.remember(values))
-        self.stored.made.add(key)
+        self.stored.made[key] = self.block
 
     def changed(self, key: str, values: Values) -> None:
         number, index = self.stored.live[key]
-        if self.granularity == "transaction" and key in self.stored.made:
+        if self.granularity == "transaction" and self.stored.made.get(key, "other") == self.block:
             self.stored.live[key] = (number, self.remember(values))
             return
         self.stored.past[key].append((number, index, "update"))
         self.stored.live[key] = (number + 1, self.remember(values))
-        self.stored.made.add(key)
+        self.stored.made[key] = self.block
 
     def died(self, key: str) -> None:
         number, index = self.stored.live.pop(key)
-        self.stored.past[key].append((number, index, "delete"))
+        past = self.stored.past[key]
+        if self.granularity == "flush" or self.stored.made.pop(key, "other") != self.block:
+            past.append((number, index, "delete"))
+        elif past and past[-1][0] == number - 1 and past[-1][2] == "update":
+            # The deletion is what has ended the version before: the present one was never seen by anybody else.
+            past[-1] = (*past[-1][:2], "delete")
 
     def mark(self) -> None:
         """Note the moment between this transaction and the next."""
-        self.moments.append((tick(), {key: index for key, (_, index) in self.stored.live.items()}))
+        self.moments.append((self.clock(), {key: index for key, (_, index) in self.stored.live.items()}))
 
     # -- the session ---------------------------------------------------------------------------
 
@@ -211,7 +229,8 @@ class VersionMachine(RuleBasedStateMachine):
     @rule(data=st.data(), value=st.integers(0, 3))
     def mutate_in_place(self, data: Any, value: int) -> None:
         key = data.draw(st.sampled_from(sorted(self.wanted)))
-        self.obj(key).data["k"] = value
+        obj = self.obj(key)  # which the session would let go of before the change
+        obj.data["k"] = value
         self.wanted[key]["data"]["k"] = value
 
     @precondition(lambda self: self.wanted)
@@ -303,11 +322,14 @@ class VersionMachine(RuleBasedStateMachine):
 
     @rule(actor=ACTORS, size=st.integers(0, 3))
     def revise(self, actor: str | None, size: int) -> None:
+        self.flush()
         with revision(self.session, actor=actor):
+            self.block = self.fresh()
             for key, values in self.wanted.items():
                 self.obj(key).size = size
                 values["size"] = size
             self.flush()
+        self.block = None
 
     @precondition(lambda self: self.wanted and self.granularity == "flush")
     @rule(data=st.data())
@@ -427,7 +449,11 @@ def told(doc: Any) -> Values:
 
 
 @pytest.fixture(params=["flush", "transaction"])
-def machine(request: pytest.FixtureRequest, engine: Engine, plain_bases: Any) -> type[VersionMachine]:
+def machine(
+    request: pytest.FixtureRequest, engine: Engine, plain_bases: Any, monkeypatch: pytest.MonkeyPatch
+) -> type[VersionMachine]:
+    clock = Clock()
+    monkeypatch.setattr("sqla_patterns.versioning._types.now", clock)
     use_real_savepoints(engine)
     base = plain_bases()
 
@@ -443,7 +469,9 @@ def machine(request: pytest.FixtureRequest, engine: Engine, plain_bases: Any) ->
         data: Mapped[Any] = mapped_column(MutableDict.as_mutable(JSON))
 
     base.metadata.create_all(engine)
-    return type("Machine", (VersionMachine,), {"engine": engine, "Doc": Doc, "granularity": request.param})
+    return type(
+        "Machine", (VersionMachine,), {"engine": engine, "Doc": Doc, "granularity": request.param, "clock": clock}
+    )
 
 
 def _settings(examples: int, steps: int, **more: Any) -> settings:
@@ -452,13 +480,16 @@ def _settings(examples: int, steps: int, **more: Any) -> settings:
         stateful_step_count=steps,
         deadline=None,
         suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
         **more,
     )
 
 
 def test_whatever_sessions_do_every_past_moment_is_as_it_was(machine: type[VersionMachine], engine: Engine) -> None:
     examples = 40 if engine.dialect.name == "sqlite" else 15
-    run_state_machine_as_test(machine, settings=_settings(examples, 25, derandomize=True, database=None))
+    run_state_machine_as_test(
+        machine, settings=_settings(examples, 25, derandomize=True, database=None, phases=(Phase.generate,))
+    )
 
 
 @pytest.mark.soak
