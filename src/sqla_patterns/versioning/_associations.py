@@ -36,7 +36,7 @@ from . import _tables
 from ._capture import chunks, key_in, stamp_of
 from ._config import VersionConfig, config_of
 from ._errors import NotVersionedError
-from ._sa import flushed_mappers, flushed_of, old_values, pending_changes, secondary_argument
+from ._sa import flushed_mappers, flushed_of, has_secondary, old_values, pending_changes, secondary_argument
 from ._session import known_versions
 from ._tables import ASSOCIATION, ENDED_BY, REVISION, VALID_FROM, VALID_TO
 from ._types import UTCDateTime
@@ -89,8 +89,8 @@ class Association:
 def map_associations(config: VersionConfig) -> None:
     """Make history tables for the associations of a class, as soon as their tables are known."""
     for name in config.options.associations:
-        relation: Any = config.mapper.get_property(name) if config.mapper.has_property(name) else None
-        if relation is None:
+        found: Any = config.mapper.get_property(name) if config.mapper.has_property(name) else None
+        if found is None:
             if config.parent is None and not config.mapper.polymorphic_map:
                 raise MappingError(
                     f"{config.name}: associations= names {name!r}, which is no relationship of the class"
@@ -98,12 +98,13 @@ def map_associations(config: VersionConfig) -> None:
             continue
         if config.parent is not None and config.parent.mapper.has_property(name):
             continue
-        if not isinstance(relation, RelationshipProperty):
+        if not isinstance(found, RelationshipProperty):
             raise MappingError(f"{config.name}: associations= names {name!r}, which is no relationship")
+        relation: RelationshipProperty[Any] = found
         table = secondary_argument(relation, config.mapper)
         if table is not None:
             _register(config, relation, table)
-        elif relation._init_args.secondary.argument is None:
+        elif not has_secondary(relation):
             raise MappingError(
                 f"{config.name}: associations= names {name!r}, which has no secondary= table; version the class at its other end instead"
             )

@@ -96,7 +96,9 @@ def key_in(columns: Sequence[ColumnElement[Any]], keys: Any) -> ColumnElement[bo
     """Match `columns` with `keys`: a list of tuples, or an expanding parameter."""
     if len(columns) > 1:
         return tuple_(*columns).in_(keys)
-    return columns[0].in_(keys if not isinstance(keys, list) else [key[0] for key in keys])
+    if isinstance(keys, list):
+        return columns[0].in_([key[0] for key in cast("list[tuple[Any, ...]]", keys)])
+    return columns[0].in_(keys)
 
 
 def _parameters(config: VersionConfig, keys: list[tuple[Any, ...]]) -> list[Any]:
@@ -161,7 +163,8 @@ def root_select(config: VersionConfig) -> tuple[list[str], Select[Any]]:
     if options.revision is not None:
         ended_by = bindparam("sqla_revision", type_=revision_type(options))
         source += [(REVISION, main.c[REVISION]), (ENDED_BY, ended_by)]
-    statement = select(*(value for _, value in source)).select_from(main)
+    values: Any = [value for _, value in source]
+    statement: Select[Any] = select(*values).select_from(main)
     before = made_before(config)
     return [name for name, _ in source], statement if before is None else statement.where(before)
 
@@ -171,7 +174,8 @@ def sub_select(config: VersionConfig, pair: TablePair) -> tuple[list[str], Selec
     source: list[tuple[str, Any]] = [(copy.key, column) for column, copy in pair.copied()]
     source.append((VERSION, config.root.pair.main.c[VERSION]))
     source.append((CHANGED, bindparam("sqla_moment", type_=UTCDateTime())))
-    statement = select(*(value for _, value in source)).where(joined(config, pair))
+    values: Any = [value for _, value in source]
+    statement: Select[Any] = select(*values).where(joined(config, pair))
     before = made_before(config.root)
     return [name for name, _ in source], statement if before is None else statement.where(before)
 
@@ -305,7 +309,8 @@ def capture(
     keys: list[tuple[Any, ...]] = []
     if config.pair is config.pairs[-1]:
         # Nothing but versions that this transaction made itself may match, and then its revision was there before.
-        if not connection.execute(inserting, values).rowcount and first:
+        inserted = connection.execute(inserting, values, execution_options={"preserve_rowcount": True})
+        if first and not inserted.rowcount:
             versions.take_back(session, root)
     elif connection.dialect.insert_returning:
         keys = [tuple(row) for row in connection.execute(inserting.returning(*root.history_key), values)]
@@ -353,7 +358,8 @@ def bound(clause: ClauseT, values: dict[str, Any]) -> ClauseT:
 
     def replace(element: Any, **_: object) -> Any:
         if isinstance(element, BindParameter) and element.key in values and element.value is None:
-            return BindParameter(None, values[element.key], type_=element.type, unique=True)
+            parameter: BindParameter[Any] = element
+            return BindParameter[Any](None, values[parameter.key], type_=parameter.type, unique=True)
         return None
 
     replacing: Any = visitors.replacement_traverse

@@ -95,8 +95,9 @@ def before_parent_delete(mapper: Mapper[Any], connection: Connection, state: Ins
         return
     states = list(flushed_states(flush_context(session), mapper, deletes=True)) or [state]
     versions.parents.update(states)
-    for table in dict.fromkeys(table for each in states for table in each.mapper.tables):
-        if isinstance(table, Table) and cascades_of(table):
+    tables: dict[Any, None] = dict.fromkeys(table for each in states for table in each.mapper.tables)
+    for table in tables:
+        if cascades_of(table):
             mine = [each for each in states if table in each.mapper.tables]
             rows = [{column: _value(each, column) for column in table.c} for each in mine]
             delete_below(session, mapper, table, rows)

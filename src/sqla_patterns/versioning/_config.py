@@ -14,7 +14,17 @@ from ._errors import NotVersionedError
 from ._options import VersionOptions
 from ._tables import HISTORY_COLUMNS, REVISION, VALID_FROM, VERSION
 
-__all__ = ("CONFIG", "TablePair", "VersionConfig", "config_of", "hierarchy", "require_config", "require_period")
+__all__ = (
+    "CONFIG",
+    "TablePair",
+    "VersionConfig",
+    "config_of",
+    "hierarchy",
+    "pairs_bottom_up",
+    "require_config",
+    "require_period",
+    "root_key_in",
+)
 
 CONFIG = "__sqla_version_config__"
 
@@ -157,3 +167,19 @@ def hierarchy(config: VersionConfig) -> Iterator[VersionConfig]:
     yield config
     for member in config.members:
         yield from hierarchy(member)
+
+
+def pairs_bottom_up(root: VersionConfig) -> list[TablePair]:
+    """All tables of a hierarchy, those that join others first."""
+    depths = {pair: depth for member in hierarchy(root) for depth, pair in enumerate(member.pairs)}
+    return sorted(depths, key=lambda pair: -depths[pair])
+
+
+def root_key_in(root: VersionConfig, pair: TablePair) -> list[Column[Any]]:
+    """The columns of a history table that hold the key of the root, in its order."""
+    columns = list(root.key)
+    member = next(member for member in hierarchy(root) if pair in member.pairs)
+    for each in member.pairs[1 : member.pairs.index(pair) + 1]:
+        by_parent = {above: column for column, above in each.joins}
+        columns = [by_parent[column] for column in columns]
+    return [pair.history.c[column.key] for column in columns]

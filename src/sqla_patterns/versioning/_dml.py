@@ -108,10 +108,13 @@ def with_values(statement: Update, mapper: Mapper[Any], values: dict[str, Any]) 
 
 def set_columns(statement: Update, parameters: Any) -> set[str] | None:
     """What an UPDATE sets, by attribute or column key; None where that is not to be seen."""
-    given: Any = getattr(statement, "_ordered_values", None) or list((cast("Any", statement)._values or {}).items())
+    given: list[tuple[Any, Any]] = getattr(statement, "_ordered_values", None) or []
+    given = given or list((cast("Any", statement)._values or {}).items())
     names = {str(getattr(name, "key", name)) for name, _ in given}
-    for row in parameters if isinstance(parameters, list) else [parameters or {}]:
-        names |= set(row) if not given or isinstance(parameters, list) else set()
+    if isinstance(parameters, list):
+        names.update(*cast("list[dict[str, Any]]", parameters))
+    elif not given:
+        names.update(parameters or ())
     return names or None
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
-from sqlalchemy import ClauseElement, Connection, Select, func, select, update
+from sqlalchemy import ClauseElement, Connection, Select, bindparam, func, select, update
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipDirection, Session
-from sqlalchemy.orm.attributes import get_history, set_attribute
+from sqlalchemy.orm.attributes import get_history, set_attribute, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 
 from ._capture import CHUNK, Found, capture_keys, chunks, joined, key_in, lock, stamp_of
@@ -229,19 +229,14 @@ def before_insert(mapper: Mapper[Any], connection: Connection, state: State) -> 
     versions.done.update(named.values())
     switched = _switched(session, named)
     if switched and not versions.disabled:
-        old = [existing for existing, _ in switched.values()]
-        found = capture_keys(session, root, _by_class(old), "update")
+        found = capture_keys(session, root, _by_class(existing for existing, _ in switched.values()), "update")
         stamp = stamp_of(session, root)
         for key, (_, new) in switched.items():
             _bump(root, new, found.get(key), stamp.revision)
     elif switched:
         for existing, new in switched.values():
             set_attribute(new.obj(), VERSION, existing.dict.get(VERSION, 1))
-    born = {key: each for key, each in named.items() if key not in switched}
-    for key, last in last_versions(session, root, list(born)).items():
-        if key in born:
-            set_attribute(born[key].obj(), VERSION, last + 1)
-    versions.named += [(root, each) for each in born.values()]
+    versions.named += [(root, each) for key, each in named.items() if key not in switched]
 
 
 def _given_key(root: VersionConfig, state: State) -> tuple[Any, ...] | None:
@@ -278,21 +273,24 @@ def last_versions(session: Session, root: VersionConfig, keys: list[tuple[Any, .
 
 
 def continue_versions(session: Session, versions: SessionVersions) -> None:
-    """Look again at the keys that the user gave, now that they are in.
+    """Give objects under keys that were used before the version that follows.
 
-    An INSERT of a key waits for a transaction that is just deleting it, and that one's history shows only afterwards.
+    After their INSERT, not before: it waits for a transaction that is just deleting the key, and that one's history shows only
+    afterwards. One SELECT for a thousand keys that the user gave, and one UPDATE of those that were used.
     """
-    by_root: dict[VersionConfig, list[State]] = {}
+    by_root: dict[VersionConfig, dict[tuple[Any, ...], State]] = {}
     for root, state in versions.named:
-        by_root.setdefault(root, []).append(state)
+        by_root.setdefault(root, {})[cast("tuple[Any, ...]", _given_key(root, state))] = state
     for root, states in by_root.items():
-        connection = session.connection(bind_arguments={"mapper": root.mapper})
-        if connection.dialect.name == "sqlite":
-            continue  # one writer at a time
-        of = {cast("tuple[Any, ...]", _given_key(root, state)): state for state in states}
-        for key, last in last_versions(session, root, list(of)).items():
-            born = of.get(key)
-            if born is not None and born.dict.get(VERSION, 1) <= last:
-                main = root.pair.main
-                connection.execute(update(main).where(key_in(root.key, [key])).values({VERSION: last + 1}))
-                set_attribute(born.obj(), VERSION, last + 1)
+        main = root.pair.main
+        parameters: list[dict[str, Any]] = []
+        for key, last in last_versions(session, root, list(states)).items():
+            state = states.get(key)
+            if state is not None and state.dict.get(VERSION, 1) <= last:
+                names = {f"sqla_key_{at}": value for at, value in enumerate(key)}
+                parameters.append({**names, "sqla_version": last + 1})
+                set_committed_value(state.obj(), VERSION, last + 1)
+        if parameters:
+            same = [column == bindparam(f"sqla_key_{at}", type_=column.type) for at, column in enumerate(root.key)]
+            connection = session.connection(bind_arguments={"mapper": root.mapper})
+            connection.execute(update(main).where(*same).values({VERSION: bindparam("sqla_version")}), parameters)

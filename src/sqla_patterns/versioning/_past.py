@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper, Session, make_transient_to_detached
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -43,8 +42,7 @@ def past_object(mapper: Mapper[Any], values: Mapping[str, Any]) -> Any:
 def refuse_past_objects(session: Session, instance: object) -> None:
     """A listener for ``before_attach``: keep the past out of sessions, where a flush would write it."""
     if _PAST in instance.__dict__:
-        mapper = cast("Any", inspect(instance)).mapper
         raise PastObjectError(
-            f"this {mapper.class_.__name__} shows a version of the past and cannot be put into a session; bring the version back with "
+            f"this {type(instance).__name__} shows a version of the past and cannot be put into a session; bring the version back with "
             "revert() or restore()"
         )

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast, overload
 
-from sqlalchemy import Select, inspect, select
+from sqlalchemy import Row, Select, inspect, literal, select, union_all
 from sqlalchemy.orm import Mapper, Session
 
 from ..exceptions import InvalidArgumentError, StateError
 from . import _associations
 from ._as_of import selected_entity, statement_as_of
 from ._capture import chunks, key_in
-from ._config import VersionConfig, config_of, require_config, require_period
+from ._config import VersionConfig, require_config, require_period
 from ._past import past_object
 from ._revision_log import RevisionLog
 from ._rows import reader_of
@@ -47,14 +47,15 @@ def versions(session: Session, obj: Any, key: object = None) -> Any:
         obj: an object that has a row, or with `key` a versioned class, for an object that may be deleted.
         key: its primary key; a tuple where it has several columns.
 
-    Pending changes are flushed first where the session autoflushes. Two SELECTs, one more where there are revisions.
+    Pending changes are flushed first where the session autoflushes. One SELECT, one more where there are revisions.
 
     Raises:
         NotVersionedError: the class is not versioned.
         StateError: `obj` has no primary key yet.
     """
     if isinstance(obj, type):
-        config = require_config(obj)
+        entity: Any = obj
+        config = require_config(entity)
         identity = key_of(config, key)
     else:
         config = require_config(type(obj))
@@ -69,7 +70,7 @@ def key_of(config: VersionConfig, key: object) -> tuple[Any, ...]:
     Raises:
         InvalidArgumentError: it has not as many values as the primary key has columns.
     """
-    values: tuple[Any, ...] = tuple(cast("Iterable[Any]", key)) if isinstance(key, (tuple, list)) else (key,)
+    values: tuple[Any, ...] = tuple(cast("Iterable[Any]", key)) if isinstance(key, (tuple, list, Row)) else (key,)
     if len(values) != len(config.key) or None in values:
         raise InvalidArgumentError(
             f"{key!r} is no primary key of {config.name}, which consists of: {', '.join(config.root.key_attrs)}"
@@ -92,9 +93,11 @@ def load_versions(session: Session, config: VersionConfig, key: tuple[Any, ...])
     reader = reader_of(config)
     root = config.root
     connection = session.connection(bind_arguments={"mapper": root.mapper})
-    history = reader.select_history().where(key_in(root.history_key, [key])).order_by(root.pair.history.c[VERSION])
-    rows = [(row, False) for row in connection.execute(history)]
-    rows += [(row, True) for row in connection.execute(reader.select_main().where(key_in(root.key, [key])))]
+    history = reader.select_history().where(key_in(root.history_key, [key])).add_columns(literal(0))
+    present = reader.select_main().where(key_in(root.key, [key])).add_columns(literal(1))
+    # In one statement, so that nothing falls between the tables when somebody writes at the same time.
+    found = connection.execute(union_all(history, present))
+    rows = sorted(((row, bool(row[-1])) for row in found), key=lambda entry: reader.head(entry[0], VERSION))
     ids = {reader.head(row, name) for row, _ in rows for name in (REVISION, ENDED_BY)}
     revisions = load_revisions(session, root, ids)
     return [
@@ -125,7 +128,7 @@ def load_revisions(session: Session, root: VersionConfig, ids: Iterable[Any]) ->
     for chunk in chunks(wanted):
         for row in connection.execute(statement.where(key_in(list(mapper.primary_key), chunk))):
             each = past_object(mapper, {attr.key: value for attr, value in zip(attrs, row, strict=True)})
-            found[cast("Any", inspect(each)).identity[0]] = each
+            found[inspect(each).identity[0]] = each
     return found
 
 
@@ -222,10 +225,9 @@ def diff(old: Any, new: Any) -> dict[str, tuple[object, object]]:
 
 
 def _state_of(each: Any) -> Any:
-    obj: Any = each.object if isinstance(each, Version) else each
-    config = config_of(type(obj))
-    if config is None:
-        require_config(type(obj))
+    # Not isinstance(), which would leave the type of the object unknown.
+    obj: Any = each.object if type(each) is Version else each
+    require_config(type(obj))
     return inspect(obj)
 
 

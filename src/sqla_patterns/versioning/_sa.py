@@ -15,6 +15,7 @@ __all__ = (
     "flushed_of",
     "flushed_states",
     "forced_value",
+    "has_secondary",
     "is_deleted",
     "old_values",
     "pending_changes",
@@ -86,6 +87,12 @@ def pending_changes(state: InstanceState[Any], key: str) -> bool:
     return key in state.__dict__.get("_pending_mutations", {})
 
 
+def has_secondary(relation: RelationshipProperty[Any]) -> bool:
+    """Whether a relationship that is not configured yet was given a ``secondary`` at all."""
+    init_args: Any = getattr(relation, "_init_args", None)
+    return getattr(getattr(init_args, "secondary", None), "argument", None) is not None
+
+
 def secondary_argument(relation: RelationshipProperty[Any], mapper: Mapper[Any]) -> Table | None:
     """The ``secondary`` of a relationship that is not configured yet, if it is there already.
 
@@ -93,7 +100,7 @@ def secondary_argument(relation: RelationshipProperty[Any], mapper: Mapper[Any])
     the private arguments it is made when they are.
     """
     init_args: Any = getattr(relation, "_init_args", None)
-    argument = getattr(getattr(init_args, "secondary", None), "argument", None)
+    argument: Any = getattr(getattr(init_args, "secondary", None), "argument", None)
     if isinstance(argument, str):
         return cast("Table", mapper.local_table).metadata.tables.get(argument)
     if callable(argument) and not isinstance(argument, Table):
@@ -101,4 +108,4 @@ def secondary_argument(relation: RelationshipProperty[Any], mapper: Mapper[Any])
             argument = argument()
         except NameError:
             return None  # a lambda over a table that comes later
-    return argument if isinstance(argument, Table) else None
+    return cast("Table", argument) if isinstance(argument, Table) else None

@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction
 
 from .._attach import Attachment, SessionTarget, attach
 from ..exceptions import InvalidArgumentError, StateError
-from . import _types
+from . import _clock
 from ._config import VersionConfig
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class SessionVersions:
         """The one timestamp of the present transaction."""
         self._transaction(session)
         if self._moment is None:
-            self._moment = _types.now()
+            self._moment = _clock.now()
         return self._moment
 
     def revision_id(self, session: Session, config: VersionConfig) -> Any:

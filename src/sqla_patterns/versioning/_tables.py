@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
@@ -23,7 +23,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.types import NullType
 
 from ..exceptions import MappingError
-from . import _types
+from . import _clock
 from ._options import VersionOptions
 from ._types import UTCDateTime
 
@@ -78,7 +78,7 @@ def history_name(name: str) -> str:
 
 def revision_type(options: VersionOptions) -> Any:
     """The type of the key of the revision class."""
-    mapper = cast("Any", inspect(options.revision))
+    mapper: Any = inspect(options.revision)
     return mapper.primary_key[0].type
 
 
@@ -89,16 +89,17 @@ def add_main_columns(table: Table, cls: type[Any], options: VersionOptions) -> l
         # For rows that come past the ORM; a flush gives all rows of one transaction one moment.
         wanted.append((Column(VALID_FROM, UTCDateTime(), nullable=False, default=_present), UTCDateTime))
     if options.revision is not None:
-        kind = revision_type(options)
-        wanted.append((Column(REVISION, kind, nullable=True, default=_present_revision), type(kind)))
-    for column, kind in wanted:
+        of_key = revision_type(options)
+        kind: Any = type(of_key)
+        wanted.append((Column(REVISION, of_key, nullable=True, default=_present_revision), kind))
+    for column, python_type in wanted:
         present = table.c.get(column.key)
         if present is None:
             table.append_column(column)
         elif column.key not in vars(cls):
             # A reflected table has the column, but knows neither its default nor its time zone.
             table.append_column(column, replace_existing=True)
-        elif not isinstance(present.type, kind) or (present.default is None) != (column.default is None):
+        elif not isinstance(present.type, python_type) or (present.default is None) != (column.default is None):
             raise MappingError(
                 f"versioned class {cls.__name__!r} has {column.key!r} for itself; leave it out of the class, as Versioned adds it"
             )
@@ -108,7 +109,7 @@ def add_main_columns(table: Table, cls: type[Any], options: VersionOptions) -> l
 def _present(context: Any) -> Any:
     """When a row begins that does not come from a flush: with its transaction, or past the ORM now."""
     stamp = context.execution_options.get(STAMP)
-    return _types.now() if stamp is None else stamp.moment
+    return _clock.now() if stamp is None else stamp.moment
 
 
 def _present_revision(context: Any) -> Any:
@@ -154,7 +155,7 @@ def build_history_table(
         raise MappingError(
             f"table {table.fullname!r} cannot have a history table {name!r}: there is a table of that name; rename one of them"
         )
-    columns = [copy_column(column) for column in table.c if column.key not in excluded | own]
+    columns: list[Column[Any]] = [copy_column(column) for column in table.c if column.key not in excluded | own]
     keys = [(column.key, parent_column) for column, parent_column in _parent_columns(table, parent)]
     columns.append(Column(VERSION, Integer, primary_key=True, autoincrement=False, nullable=False))
     columns.append(Column(CHANGED, UTCDateTime(), nullable=True))

@@ -12,7 +12,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..exceptions import InvalidArgumentError
 
-__all__ = ("UTCDateTime", "aware", "now")
+__all__ = ("UTCDateTime", "aware")
 
 if TYPE_CHECKING:
     _Decorator = TypeDecorator[datetime]
@@ -51,11 +51,6 @@ class UTCDateTime(_Decorator):
 
 # Migration scripts should name the public path.
 UTCDateTime.__module__ = __name__.rpartition(".")[0]
-
-
-def now() -> datetime:
-    """The present, in UTC; the one clock of the room."""
-    return datetime.now(UTC)
 
 
 def aware(moment: datetime) -> datetime:

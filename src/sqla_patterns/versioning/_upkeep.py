@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from ..exceptions import InvalidArgumentError
 from ._associations import association_of, sync_all
 from ._capture import chunks, key_in, stamp_of
-from ._config import VersionConfig, hierarchy, require_config
+from ._config import VersionConfig, hierarchy, pairs_bottom_up, require_config, root_key_in
 from ._flush import last_versions
 from ._sa import autoflush
 from ._tables import CHANGED, REVISION, VALID_FROM, VERSION
@@ -46,14 +46,12 @@ def prune(session: Session, entity: type[Any], *, keep: int | None = None, befor
     root = config.root
     old = _old_rows(root, keep, before)
     connection = session.connection(bind_arguments={"mapper": root.mapper})
-    pairs = dict.fromkeys(pair for member in hierarchy(root) for pair in member.pairs[1:])
-    from ._writing import _depth, _own_key
-
-    for pair in sorted(pairs, key=lambda pair: -_depth(root, pair)):
-        columns = [*(pair.history.c[column.key] for column in _own_key(root, pair)), pair.history.c[VERSION]]
-        connection.execute(delete(pair.history).where(tuple_(*columns).in_(old)))
-    columns = [*root.history_key, root.pair.history.c[VERSION]]
-    return connection.execute(delete(root.pair.history).where(tuple_(*columns).in_(old))).rowcount
+    pruned = 0
+    for pair in pairs_bottom_up(root):
+        columns = [*root_key_in(root, pair), pair.history.c[VERSION]]
+        gone = connection.execute(delete(pair.history).where(tuple_(*columns).in_(old)))
+        pruned = gone.rowcount if pair is root.pair else pruned
+    return pruned
 
 
 def _old_rows(root: VersionConfig, keep: int | None, before: datetime | None) -> Select[Any]:
@@ -62,12 +60,13 @@ def _old_rows(root: VersionConfig, keep: int | None, before: datetime | None) ->
     rank = func.row_number().over(partition_by=root.history_key, order_by=history.c[VERSION].desc())
     # In a subquery of its own: MySQL reads no table that it deletes from, but for what it has set aside before.
     ranked = select(*columns, history.c[CHANGED], rank.label("sqla_rank")).subquery()
-    criteria = []
+    criteria: list[ColumnElement[bool]] = []
     if keep is not None:
         criteria.append(ranked.c.sqla_rank > keep)
     if before is not None:
         criteria.append(ranked.c[CHANGED] < before)
-    return select(*(ranked.c[column.key] for column in columns)).where(and_(*criteria))
+    statement: Select[Any] = select(*(ranked.c[column.key] for column in columns))
+    return statement.where(and_(*criteria))
 
 
 def seed(session: Session, entity: type[Any], *, batch_size: int = 1000) -> int:

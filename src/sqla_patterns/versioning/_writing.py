@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from ..exceptions import StateError
 from ._associations import associations_of
 from ._capture import key_in, lock
-from ._config import VersionConfig, hierarchy, require_config
+from ._config import VersionConfig, hierarchy, pairs_bottom_up, require_config, root_key_in
 from ._errors import NoSuchVersionError
 from ._reading import key_of
 from ._rows import reader_of
@@ -140,7 +140,7 @@ def erase(session: Session, entity: type[T], key: object) -> int:
     config = require_config(entity)
     identity = key_of(config, key)
     autoflush(session)
-    obj: Any = session.get(entity, identity if len(identity) > 1 else identity[0])
+    obj = session.get(entity, identity)
     if obj is not None:
         with versioning_disabled(session):
             session.delete(obj)
@@ -148,11 +148,9 @@ def erase(session: Session, entity: type[T], key: object) -> int:
     root = config.root
     connection = session.connection(bind_arguments={"mapper": root.mapper})
     erased = 0
-    tables = dict.fromkeys(pair for member in hierarchy(root) for pair in member.pairs)
-    for pair in sorted(tables, key=lambda pair: -_depth(root, pair)):
-        columns = [pair.history.c[column.key] for column in _own_key(root, pair)]
-        erased_here = connection.execute(delete(pair.history).where(key_in(columns, [identity]))).rowcount
-        erased = erased_here if pair is root.pair else erased
+    for pair in pairs_bottom_up(root):
+        gone = connection.execute(delete(pair.history).where(key_in(root_key_in(root, pair), [identity])))
+        erased = gone.rowcount if pair is root.pair else erased
     for member in hierarchy(root):
         for association in associations_of(member):
             owners = [association.history.c[column.key] for column, _ in association.owner]
@@ -160,17 +158,3 @@ def erase(session: Session, entity: type[T], key: object) -> int:
     if obj is None and not erased:
         raise NoSuchVersionError(f"there is neither a {config.name} {identity!r} nor any history of one")
     return erased
-
-
-def _depth(root: VersionConfig, pair: Any) -> int:
-    return max(member.pairs.index(pair) for member in hierarchy(root) if pair in member.pairs)
-
-
-def _own_key(root: VersionConfig, pair: Any) -> list[Any]:
-    """The columns of a table that hold the key of the root, in its order."""
-    columns = list(root.key)
-    member = next(member for member in hierarchy(root) if pair in member.pairs)
-    for each in member.pairs[1 : member.pairs.index(pair) + 1]:
-        by_parent = {above: column for column, above in each.joins}
-        columns = [by_parent[column] for column in columns]
-    return columns
