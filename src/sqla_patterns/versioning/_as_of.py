@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from sqlalchemy import Alias, Column, Connection, Select, Subquery, Table, and_, literal, null, or_, select, union_all
 from sqlalchemy.sql import visitors
@@ -81,7 +81,7 @@ def _replace_tables(statement: Any, moment: datetime) -> Select[Any]:
     def replace(element: Any, **_: object) -> Any:
         if isinstance(element, Table):
             return past_of(element)
-        if isinstance(element, Alias) and isinstance(element.element, Table):
+        if _is_alias(element):
             if element not in aliases:
                 union = past_of(element.element)
                 aliases[element] = None if union is None else union.element.alias(element.name)
@@ -91,12 +91,16 @@ def _replace_tables(statement: Any, moment: datetime) -> Select[Any]:
             if isinstance(table, Table):
                 union = past_of(table)
             else:
-                union = replace(table) if isinstance(table, Alias) else None
+                union = replace(table) if _is_alias(table) else None
             return None if union is None else union.c[element.key]
         return None
 
     replacing: Callable[..., Any] = visitors.replacement_traverse
     return cast("Select[Any]", replacing(unprotected(statement), {}, replace))
+
+
+def _is_alias(element: Any) -> TypeGuard[Any]:
+    return isinstance(element, Alias) and isinstance(cast("Any", element).element, Table)
 
 
 def rows_at(config: VersionConfig, table: Any, moment: datetime) -> Subquery:

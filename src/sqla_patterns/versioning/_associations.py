@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from sqlalchemy import (
     Column,
@@ -98,9 +98,9 @@ def map_associations(config: VersionConfig) -> None:
             continue
         if config.parent is not None and config.parent.mapper.has_property(name):
             continue
-        if not isinstance(found, RelationshipProperty):
+        if not _is_relationship(found):
             raise MappingError(f"{config.name}: associations= names {name!r}, which is no relationship")
-        relation: RelationshipProperty[Any] = found
+        relation = found
         table = secondary_argument(relation, config.mapper)
         if table is not None:
             _register(config, relation, table)
@@ -114,10 +114,14 @@ def map_associations(config: VersionConfig) -> None:
         event.listen(config.cls, "mapper_configured", _mark_targets)
 
 
+def _is_relationship(found: Any) -> TypeGuard[RelationshipProperty[Any]]:
+    return isinstance(found, RelationshipProperty)
+
+
 def _register_later(config: VersionConfig, relation: RelationshipProperty[Any]) -> None:
     def configured(mapper: Mapper[Any], _: type[Any]) -> None:
         table = relation.secondary
-        if isinstance(table, Table) and relation.key not in _own(config.cls, _ASSOCIATIONS):
+        if _tables.is_table(table) and relation.key not in _own(config.cls, _ASSOCIATIONS):
             _register(config, relation, table)
 
     event.listen(config.cls, "mapper_configured", configured)
@@ -322,7 +326,7 @@ def show_associations(session: Session, found: Mapping[tuple[Any, ...], Any], mo
 
     by_class: dict[VersionConfig, list[tuple[tuple[Any, ...], Any]]] = {}
     for key, obj in found.items():
-        by_class.setdefault(cast("VersionConfig", config_of(type(obj))), []).append((key, obj))
+        by_class.setdefault(cast("VersionConfig", config_of(obj.__class__)), []).append((key, obj))
     for config, entries in by_class.items():
         for association in associations_of(config):
             history = association.history

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Delete, Insert, Table, Update, and_, or_, select, update
+from sqlalchemy import ColumnElement, Delete, Insert, Update, and_, or_, select, update
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
@@ -35,7 +35,7 @@ from ._errors import UnversionedWriteError
 from ._flush import last_versions
 from ._sa import autoflush
 from ._session import session_versions
-from ._tables import REVISION, STAMP, VALID_FROM, VERSION
+from ._tables import REVISION, STAMP, VALID_FROM, VERSION, is_table
 
 __all__ = ("on_execute",)
 
@@ -89,7 +89,7 @@ def _config_of(state: ORMExecuteState, statement: Update | Delete | Insert) -> V
     if mapper is not None and _dml.is_orm(statement):
         return config_of(mapper.class_)
     table: Any = statement.table
-    return config_of_table(table) if isinstance(table, Table) else None
+    return config_of_table(table) if is_table(table) else None
 
 
 def _is_silent(config: VersionConfig, statement: Update, parameters: Any) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeGuard, TypeVar, cast
 
 from sqlalchemy import (
     BindParameter,
@@ -163,8 +163,8 @@ def root_select(config: VersionConfig) -> tuple[list[str], Select[Any]]:
     if options.revision is not None:
         ended_by = bindparam("sqla_revision", type_=revision_type(options))
         source += [(REVISION, main.c[REVISION]), (ENDED_BY, ended_by)]
-    values: Any = [value for _, value in source]
-    statement: Select[Any] = select(*values).select_from(main)
+    columns: Any = [value for _, value in source]
+    statement: Select[Any] = select().add_columns(*columns).select_from(main)
     before = made_before(config)
     return [name for name, _ in source], statement if before is None else statement.where(before)
 
@@ -174,8 +174,8 @@ def sub_select(config: VersionConfig, pair: TablePair) -> tuple[list[str], Selec
     source: list[tuple[str, Any]] = [(copy.key, column) for column, copy in pair.copied()]
     source.append((VERSION, config.root.pair.main.c[VERSION]))
     source.append((CHANGED, bindparam("sqla_moment", type_=UTCDateTime())))
-    values: Any = [value for _, value in source]
-    statement: Select[Any] = select(*values).where(joined(config, pair))
+    columns: Any = [value for _, value in source]
+    statement: Select[Any] = select().add_columns(*columns).where(joined(config, pair))
     before = made_before(config.root)
     return [name for name, _ in source], statement if before is None else statement.where(before)
 
@@ -353,13 +353,16 @@ def new_values(config: VersionConfig, stamp: Stamp) -> dict[str, Any]:
     return values
 
 
+def _is_empty_parameter(element: Any) -> TypeGuard[BindParameter[Any]]:
+    return isinstance(element, BindParameter) and cast("Any", element).value is None
+
+
 def bound(clause: ClauseT, values: dict[str, Any]) -> ClauseT:
     """`clause` with values in its named parameters, so that it can stand in a statement of somebody else's."""
 
     def replace(element: Any, **_: object) -> Any:
-        if isinstance(element, BindParameter) and element.key in values and element.value is None:
-            parameter: BindParameter[Any] = element
-            return BindParameter[Any](None, values[parameter.key], type_=parameter.type, unique=True)
+        if _is_empty_parameter(element) and element.key in values:
+            return BindParameter[Any](None, values[element.key], type_=element.type, unique=True)
         return None
 
     replacing: Any = visitors.replacement_traverse

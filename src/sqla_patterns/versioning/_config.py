@@ -20,6 +20,7 @@ __all__ = (
     "VersionConfig",
     "config_of",
     "hierarchy",
+    "own_columns",
     "pairs_bottom_up",
     "require_config",
     "require_period",
@@ -27,6 +28,12 @@ __all__ = (
 )
 
 CONFIG = "__sqla_version_config__"
+
+
+def own_columns(options: VersionOptions) -> frozenset[str]:
+    """Keys of the columns that the room adds to the main table of a hierarchy."""
+    wanted = {VERSION: True, VALID_FROM: options.period, REVISION: options.revision is not None}
+    return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 @dataclass(eq=False)
@@ -104,11 +111,7 @@ class VersionConfig:
     @cached_property
     def own(self) -> frozenset[str]:
         """Keys of the columns that the room maintains on the main table."""
-        options = self.options
-        names = [VERSION]
-        names += [VALID_FROM] if options.period else []
-        names += [REVISION] if options.revision is not None else []
-        return frozenset(names)
+        return own_columns(self.options)
 
     @cached_property
     def excluded(self) -> frozenset[str]:

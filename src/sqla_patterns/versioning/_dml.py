@@ -109,7 +109,8 @@ def with_values(statement: Update, mapper: Mapper[Any], values: dict[str, Any]) 
 def set_columns(statement: Update, parameters: Any) -> set[str] | None:
     """What an UPDATE sets, by attribute or column key; None where that is not to be seen."""
     given: list[tuple[Any, Any]] = getattr(statement, "_ordered_values", None) or []
-    given = given or list((cast("Any", statement)._values or {}).items())
+    values: dict[Any, Any] = cast("Any", statement)._values or {}
+    given = given or list(values.items())
     names = {str(getattr(name, "key", name)) for name, _ in given}
     if isinstance(parameters, list):
         names.update(*cast("list[dict[str, Any]]", parameters))

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from sqlalchemy import ClauseElement, Connection, Select, bindparam, func, select, update
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipDirection, Session
-from sqlalchemy.orm.attributes import get_history, set_attribute, set_committed_value
+from sqlalchemy.orm.attributes import get_history, instance_state, set_attribute, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 
 from ._capture import CHUNK, Found, capture_keys, chunks, joined, key_in, lock, stamp_of
@@ -252,7 +252,7 @@ def _switched(session: Session, named: dict[tuple[Any, ...], State]) -> dict[tup
     for key, state in named.items():
         existing = session.identity_map.get(state.mapper.identity_key_from_primary_key(key))
         if existing is not None:
-            old: State = state.mapper.class_manager.state_getter()(existing)
+            old = instance_state(existing)
             if is_deleted(flush_context(session), old):
                 found[key] = old, state
     return found
@@ -285,11 +285,10 @@ def continue_versions(session: Session, versions: SessionVersions) -> None:
         main = root.pair.main
         parameters: list[dict[str, Any]] = []
         for key, last in last_versions(session, root, list(states)).items():
-            state = states.get(key)
-            if state is not None and state.dict.get(VERSION, 1) <= last:
+            if key in states and states[key].dict.get(VERSION, 1) <= last:
                 names = {f"sqla_key_{at}": value for at, value in enumerate(key)}
                 parameters.append({**names, "sqla_version": last + 1})
-                set_committed_value(state.obj(), VERSION, last + 1)
+                set_committed_value(states[key].obj(), VERSION, last + 1)
         if parameters:
             same = [column == bindparam(f"sqla_key_{at}", type_=column.type) for at, column in enumerate(root.key)]
             connection = session.connection(bind_arguments={"mapper": root.mapper})

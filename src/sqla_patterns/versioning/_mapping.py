@@ -16,7 +16,7 @@ from ..exceptions import MappingError
 from . import _tables
 from ._associations import map_associations
 from ._cascades import follow_keys
-from ._config import CONFIG, TablePair, VersionConfig, config_of
+from ._config import CONFIG, TablePair, VersionConfig, config_of, own_columns
 from ._history_class import make_history_class
 from ._listeners import MAPPER_LISTENERS, SESSION_LISTENERS
 from ._options import VersionOptions
@@ -63,7 +63,7 @@ def _check_options(cls: type[Any], options: VersionOptions) -> None:
 def add_columns(mapper: Mapper[Any]) -> None:
     """Add the room's columns to the main table of a new class."""
     table = mapper.local_table
-    if not isinstance(table, Table):
+    if not _tables.is_table(table):
         return
     options = _options_of(mapper)
     if _parent_of(mapper) is None:
@@ -86,7 +86,7 @@ def map_history(mapper: Mapper[Any]) -> None:
     if config_of(cls) is not None:
         return
     table = mapper.local_table
-    if not isinstance(table, Table):
+    if not _tables.is_table(table):
         if mapper.concrete or mapper.with_polymorphic is not None:
             return  # an abstract base over a union; its subclasses have tables
         raise MappingError(f"{cls.__name__} is mapped to {table!r}; only a class with a table can be versioned")
@@ -180,12 +180,7 @@ def _new_pair(
     excluded: frozenset[str],
 ) -> TablePair:
     above = None if parent is None else parent.pairs[-1]
-    own = frozenset({_tables.VERSION})
-    if parent is None:
-        own |= {_tables.VALID_FROM} if options.period else set()
-        own |= {_tables.REVISION} if options.revision is not None else set()
-    else:
-        own = frozenset()
+    own = frozenset[str]() if parent is not None else own_columns(options)
     for column in table.c:
         if column.key in _tables.HISTORY_COLUMNS - own:
             raise MappingError(

@@ -54,11 +54,10 @@ def versions(session: Session, obj: Any, key: object = None) -> Any:
         StateError: `obj` has no primary key yet.
     """
     if isinstance(obj, type):
-        entity: Any = obj
-        config = require_config(entity)
+        config = require_config(cast("object", obj))
         identity = key_of(config, key)
     else:
-        config = require_config(type(obj))
+        config = require_config(obj.__class__)
         identity = _identity_of(config, obj)
     autoflush(session)
     return load_versions(session, config, identity)
@@ -225,9 +224,9 @@ def diff(old: Any, new: Any) -> dict[str, tuple[object, object]]:
 
 
 def _state_of(each: Any) -> Any:
-    # Not isinstance(), which would leave the type of the object unknown.
-    obj: Any = each.object if type(each) is Version else each
-    require_config(type(obj))
+    is_version = isinstance(each, Version)
+    obj: Any = cast("Any", each).object if is_version else each
+    require_config(obj.__class__)
     return inspect(obj)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import (
     CheckConstraint,
@@ -44,6 +44,7 @@ __all__ = (
     "copy_column",
     "copy_indexes",
     "history_name",
+    "is_table",
     "keep_ids_unique",
     "move_expression",
     "revision_type",
@@ -63,6 +64,11 @@ _NAME_LENGTH = 63
 _SUFFIX = "_history"
 # Of the main table only: a history table has a composite key, no partitions and no parents.
 _NOT_COPIED = {"sqlite_autoincrement", "postgresql_partition_by", "postgresql_inherits"}
+
+
+def is_table(value: Any) -> TypeGuard[Table]:
+    """`isinstance`, without leaving type checkers in doubt about the type of its columns."""
+    return isinstance(value, Table)
 
 
 def history_name(name: str) -> str:
@@ -89,9 +95,8 @@ def add_main_columns(table: Table, cls: type[Any], options: VersionOptions) -> l
         # For rows that come past the ORM; a flush gives all rows of one transaction one moment.
         wanted.append((Column(VALID_FROM, UTCDateTime(), nullable=False, default=_present), UTCDateTime))
     if options.revision is not None:
-        of_key = revision_type(options)
-        kind: Any = type(of_key)
-        wanted.append((Column(REVISION, of_key, nullable=True, default=_present_revision), kind))
+        key_type = revision_type(options)
+        wanted.append((Column(REVISION, key_type, nullable=True, default=_present_revision), key_type.__class__))
     for column, python_type in wanted:
         present = table.c.get(column.key)
         if present is None:
@@ -246,7 +251,7 @@ def _copy_index(index: Index, table: Table, history: Table) -> None:
 
 def move_expression(expression: Any, table: Table, history: Table) -> Any:
     """`expression` with the columns of `history` in place of those of `table`; None where one is missing."""
-    missing: list[object] = []
+    missing: list[Any] = []
 
     def replace(element: Any, **_: object) -> Any:
         if isinstance(element, Column) and element.table is table:

@@ -65,7 +65,8 @@ def _old_rows(root: VersionConfig, keep: int | None, before: datetime | None) ->
         criteria.append(ranked.c.sqla_rank > keep)
     if before is not None:
         criteria.append(ranked.c[CHANGED] < before)
-    statement: Select[Any] = select(*(ranked.c[column.key] for column in columns))
+    chosen: Any = [ranked.c[column.key] for column in columns]
+    statement: Select[Any] = select().add_columns(*chosen)
     return statement.where(and_(*criteria))
 
 
