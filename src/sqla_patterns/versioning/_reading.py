@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast, overload
 
-from sqlalchemy import Row, Select, inspect, literal, select, union_all
+from sqlalchemy import Column, Row, Select, inspect, literal, select, union_all
 from sqlalchemy.orm import Mapper, Session
 
 from ..exceptions import InvalidArgumentError, StateError
@@ -14,7 +14,7 @@ from . import _associations
 from ._as_of import selected_entity, statement_as_of
 from ._capture import chunks, key_in
 from ._config import VersionConfig, require_config, require_period
-from ._past import past_object
+from ._past import PastObjects
 from ._revision_log import RevisionLog
 from ._rows import reader_of
 from ._sa import autoflush
@@ -120,13 +120,14 @@ def load_revisions(session: Session, root: VersionConfig, ids: Iterable[Any]) ->
     if cls is None or not wanted:
         return {}
     mapper: Mapper[Any] = inspect(cls)
-    attrs = list(mapper.column_attrs)
+    attrs = [attr for attr in mapper.column_attrs if isinstance(attr.columns[0], Column)]
     connection = session.connection(bind_arguments={"mapper": mapper})
     statement = select(*(attr.columns[0] for attr in attrs))
+    past = PastObjects(mapper, [attr.key for attr in attrs])
     found: dict[Any, RevisionLog] = {}
     for chunk in chunks(wanted):
         for row in connection.execute(statement.where(key_in(list(mapper.primary_key), chunk))):
-            each = past_object(mapper, {attr.key: value for attr, value in zip(attrs, row, strict=True)})
+            each = past.make(row)
             found[inspect(each).identity[0]] = each
     return found
 
@@ -179,7 +180,8 @@ def as_of(session: Session, statement: Any, moment: datetime) -> Any:
         if key not in found:
             found[key] = reader.object(row)
         answer.append(found[key])
-    _associations.show_associations(session, found, moment)
+    if config.options.associations:
+        _associations.show_associations(session, found, moment)
     return answer
 
 
@@ -189,7 +191,8 @@ def detached_rows(session: Session, mapper: Mapper[Any], criterion: Any) -> list
     statement = select(*(getattr(mapper.class_, attr.key) for attr in attrs)).where(criterion)
     connection = session.connection(bind_arguments={"mapper": mapper})
     rows = connection.execute(statement)
-    return [past_object(mapper, {attr.key: value for attr, value in zip(attrs, row, strict=True)}) for row in rows]
+    past = PastObjects(mapper, [attr.key for attr in attrs])
+    return [past.make(row) for row in rows]
 
 
 @overload

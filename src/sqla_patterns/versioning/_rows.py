@@ -5,14 +5,15 @@ A `RowReader` selects what all classes of a hierarchy have, from either side, in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 from sqlalchemy import Column, ColumnElement, Select, and_, null, select
 from sqlalchemy.orm import Mapper
 
 from ._config import TablePair, VersionConfig, hierarchy
-from ._past import past_object
+from ._past import PastObjects
 from ._tables import CHANGED, ENDED_BY, OPERATION, REVISION, VALID_FROM, VALID_TO, VERSION
 
 __all__ = ("RowReader", "reader_of")
@@ -59,6 +60,7 @@ class RowReader:
                 if not any(column is present for present in self.columns):
                     self.columns.append(column)
         self.width = len(self.root.key)
+        self._makers: dict[VersionConfig, tuple[Callable[[Sequence[Any]], Sequence[Any]], PastObjects]] = {}
         self.places = {column: self.width + len(_HEAD) + at for at, column in enumerate(self.columns)}
 
     # -- selecting -----------------------------------------------------------------------------
@@ -119,11 +121,20 @@ class RowReader:
     def values(self, row: Sequence[Any], member: VersionConfig) -> dict[str, Any]:
         return {attr: row[self.places[column]] for attr, column in member.kept.items()}
 
-    def object(self, row: Sequence[Any], values: Iterable[tuple[str, Any]] = ()) -> Any:
+    def object(self, row: Sequence[Any]) -> Any:
         """The object that a row was."""
-        member = self.member(row)
-        own = {name: self.head(row, name) for name in self.root.own}
-        return past_object(member.mapper, {**self.values(row, member), **own, **dict(values)})
+        member = self.member(row) if self.on is not None else self.config
+        made = self._makers.get(member)
+        if made is None:
+            made = self._makers[member] = self._maker(member)
+        pick, past = made
+        return past.make(pick(row))
+
+    def _maker(self, member: VersionConfig) -> tuple[Callable[[Sequence[Any]], Sequence[Any]], PastObjects]:
+        """What picks the values of an object out of a row, and what makes the object of them."""
+        own = {name: self.width + _HEAD.index(name) for name in self.root.own}
+        places = {**{attr: self.places[column] for attr, column in member.kept.items()}, **own}
+        return itemgetter(*places.values()), PastObjects(member.mapper, list(places))
 
     @property
     def mapper(self) -> Mapper[Any]:
