@@ -125,7 +125,7 @@ async def test_no_attribute_of_ours_is_expired_after_a_flush(
         title: Mapped[str] = mapped_column(String(20))
 
     await create(async_engine, Base.metadata)
-    documents = [Doc(id=number, title="a") for number in range(5)]
+    documents = [Doc(id=number, title="a") for number in range(1, 6)]
     async_session.add_all(documents)
     for title in "abc":
         for doc in documents:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqla_patterns.versioning import Versioned, VersionOptions
 from sqlalchemy import Engine, ForeignKey, String, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from sqla_patterns.exceptions import PatternError
+from sqla_patterns.versioning import Versioned, VersionOptions
 from tests._support import count_statements
 from tests.versioning._world import count, docs, history, history_table
 
@@ -358,7 +358,8 @@ def test_natural_keys_of_a_flush_are_looked_up_together(plain_bases: Any, sessio
     session.add_all([Country(code=f"k{number}") for number in range(200)])
     with count_statements(engine) as log:
         session.flush()
-    assert len(log.starting("SELECT")) <= 1, log.text
+    # And on servers once more: an INSERT may have waited for another transaction to delete that key.
+    assert len(log.starting("SELECT")) == (1 if engine.dialect.name == "sqlite" else 2), log.text
 
 
 # -- what ORM hooks cannot see ---------------------------------------------------------------------

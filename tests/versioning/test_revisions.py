@@ -85,7 +85,7 @@ def test_the_current_row_names_who_made_it(world: Any, session: Session) -> None
 
 def test_one_row_of_the_log_for_everything_in_one_transaction(world: Any, session: Session, engine: Engine) -> None:
     with revision(session, actor="ann"):
-        session.add_all([world.Book(id=number, title="a") for number in range(10)])
+        session.add_all([world.Book(id=number, title="a") for number in range(1, 11)])
         session.flush()
         session.get_one(world.Book, 1).title = "b"
         session.flush()
@@ -241,7 +241,7 @@ def test_two_sessions_have_revisions_of_their_own(
 
 
 def test_a_revision_costs_one_insert_a_transaction(world: Any, session: Session, engine: Engine) -> None:
-    session.add_all([world.Book(id=number, title="a") for number in range(50)])
+    session.add_all([world.Book(id=number, title="a") for number in range(1, 51)])
     session.commit()
     books = session.scalars(select(world.Book)).all()
     for book in books:
