@@ -453,7 +453,7 @@ def machine(
     request: pytest.FixtureRequest, engine: Engine, plain_bases: Any, monkeypatch: pytest.MonkeyPatch
 ) -> type[VersionMachine]:
     clock = Clock()
-    monkeypatch.setattr("sqla_patterns.versioning._types.now", clock)
+    monkeypatch.setattr("sqla_patterns.versioning._clock.now", clock)
     use_real_savepoints(engine)
     base = plain_bases()
 
