@@ -16,6 +16,7 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from . import _dml
 from ._as_of import config_of_table
 from ._capture import (
+    Found,
     Stamp,
     bound,
     bound_values,
@@ -23,6 +24,8 @@ from ._capture import (
     capture_keys,
     captured,
     chunks,
+    current_versions,
+    gone,
     key_in,
     made_now,
     mark_deleted,
@@ -31,8 +34,8 @@ from ._capture import (
 )
 from ._cascades import cascades_of, delete_below
 from ._config import VersionConfig, config_of, hierarchy
-from ._errors import UnversionedWriteError
-from ._flush import last_versions
+from ._errors import StaleVersionError, UnversionedWriteError
+from ._reuse import continue_all, continue_keys
 from ._sa import autoflush
 from ._session import session_versions
 from ._tables import REVISION, STAMP, VALID_FROM, VERSION, is_table
@@ -206,15 +209,21 @@ def _update_by_key(state: ORMExecuteState, config: VersionConfig, parameters: li
     complete = list(dict.fromkeys(key for key in keys if None not in key))
     found = capture_keys(session, root, dict.fromkeys(hierarchy(config), complete), "update")
     stamp = stamp_of(session, root)
+    missing = [key for key in complete if key not in found]
+    own: dict[tuple[Any, ...], Found] = {}
+    if missing and root.options.granularity == "transaction":
+        own = current_versions(session, root, missing, made_now(root), stamp)
     added: list[dict[str, Any]] = []
-    current = _dml.current(session, root, [key for key in complete if key not in found])
     for key in keys:
-        values: dict[str, Any] = {}
-        row = found.get(key)
-        version, moment = (row.version + 1, row.moment) if row is not None else current.get(key, (1, None))
-        values[VERSION] = version
+        if key in found:
+            version, begun = found[key].version + 1, found[key].moment
+        elif key in own:
+            version, begun = own[key]
+        else:
+            raise StaleVersionError(gone(root, key))
+        values: dict[str, Any] = {VERSION: version}
         if root.options.period:
-            values[VALID_FROM] = moment or stamp.moment
+            values[VALID_FROM] = begun
         if root.options.revision is not None:
             values[REVISION] = stamp.revision
         added.append(values)
@@ -260,24 +269,20 @@ def _insert(state: ORMExecuteState, config: VersionConfig, statement: Insert) ->
         # Defaults of the columns take it from there, whatever the statement looks like.
         state.update_execution_options(**{STAMP: stamp_of(session, root)})
     rows = _dml.inserted_rows(statement, state.parameters)
-    if rows is None or not isinstance(state.parameters, list):
-        return None if rows is None else _continue_single(state, root, statement, rows)
-    keys = [_given_key(root, row) for row in rows]
-    last = last_versions(session, root, [key for key in keys if key is not None])
-    if not last:
+    if rows is None:
+        if not _dml.selects_any(statement, [column.key for column in root.key]):
+            return None
+        result = state.invoke_statement()
+        continue_all(session, root)
+        return result
+    keys = [key for key in (_given_key(root, row) for row in rows) if key is not None]
+    if not keys:
         return None
-    return state.invoke_statement(params=[{VERSION: last.get(cast("Any", key), 0) + 1} for key in keys])
+    result = state.invoke_statement()
+    continue_keys(session, root, keys)
+    return result
 
 
 def _given_key(root: VersionConfig, row: dict[str, Any]) -> tuple[Any, ...] | None:
     key = tuple(row.get(attr, row.get(column.key)) for attr, column in zip(root.key_attrs, root.key, strict=True))
     return None if None in key else key
-
-
-def _continue_single(state: ORMExecuteState, root: VersionConfig, statement: Insert, rows: list[dict[str, Any]]) -> Any:
-    keys = [_given_key(root, row) for row in rows]
-    last = last_versions(state.session, root, [key for key in keys if key is not None])
-    if last:
-        numbers = [last.get(cast("Any", key), 0) + 1 for key in keys]
-        state.statement = _dml.with_versions(statement, numbers)
-    return None

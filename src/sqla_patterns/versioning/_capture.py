@@ -49,6 +49,8 @@ __all__ = (
     "capture_keys",
     "captured",
     "chunks",
+    "current_versions",
+    "gone",
     "key_in",
     "lock",
     "lock_target",
@@ -273,7 +275,41 @@ def _capture_root(
             used["sqla_revision"] = values["sqla_revision"]
         rows = connection.execute(seen, used).all()
         connection.execute(inserting, values)
-    return {tuple(row[:width]): Found(row[width], row[width + 1]) for row in rows}
+    found = {tuple(row[:width]): Found(row[width], row[width + 1]) for row in rows}
+    # Databases may read a key otherwise than it was written: 'a' for 'A', or with blanks at its end.
+    unread = [key for key in keys if key not in found] if len(rows) == len(keys) else []
+    for key in unread:
+        for each in current_versions(None, root, [key], captured(root), None, connection).values():
+            found[key] = each
+    return found
+
+
+def current_versions(
+    session: Session | None,
+    root: VersionConfig,
+    keys: list[tuple[Any, ...]],
+    which: ColumnElement[bool],
+    stamp: Stamp | None,
+    connection: Connection | None = None,
+) -> dict[tuple[Any, ...], Found]:
+    """The versions of rows with these keys that match `which`, with when they began."""
+    if connection is None:
+        connection = cast("Session", session).connection(bind_arguments={"mapper": root.mapper})
+    main, width = root.pair.main, len(root.key)
+    begun = main.c[VALID_FROM] if root.options.period else null()
+    statement = select(*root.key, main.c[VERSION], begun).where(
+        which if stamp is None else bound(which, bound_values(stamp))
+    )
+    found: dict[tuple[Any, ...], Found] = {}
+    for chunk in chunks(keys, max(1, CHUNK // width)):
+        for row in connection.execute(statement.where(key_in(root.key, chunk))):
+            found[tuple(row[:width])] = Found(row[width], row[width + 1])
+    return found
+
+
+def gone(root: VersionConfig, key: tuple[Any, ...]) -> str:
+    """What to say of a row that another transaction has deleted."""
+    return f"the row of {root.name} {key!r} was deleted by another transaction, so that no history of it can be kept"
 
 
 def mark_deleted(connection: Connection, root: VersionConfig, which: ColumnElement[bool], stamp: Stamp) -> None:
@@ -304,7 +340,8 @@ def capture(
     stamp = stamp_of(session, root)
     values = _values(root, stamp, operation)
     names, statement = root_select(root)
-    locking = lock(connection, statement.where(criterion), root.pair.main)
+    # In one order for all transactions, since each row is locked.
+    locking = lock(connection, statement.where(criterion).order_by(*root.key), root.pair.main)
     inserting = _insert(root.pair, names, locking)
     keys: list[tuple[Any, ...]] = []
     if config.pair is config.pairs[-1]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sqlalchemy import Delete, Insert, Table, Update, select
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy import Delete, Insert, Table, Update
+from sqlalchemy.orm import Mapper, ORMExecuteState
 
-from ._capture import chunks, key_in
 from ._config import VersionConfig
-from ._tables import VALID_FROM, VERSION
 
 __all__ = (
-    "current",
     "inserted_rows",
     "is_limited",
     "is_orm",
@@ -20,10 +17,10 @@ __all__ = (
     "keep_synchronizing",
     "local",
     "options_of",
+    "selects_any",
     "set_columns",
     "synchronizes",
     "with_values",
-    "with_versions",
 )
 
 
@@ -66,27 +63,15 @@ def inserted_rows(statement: Insert, parameters: Any) -> list[dict[str, Any]] | 
     return rows
 
 
+def selects_any(statement: Insert, names: list[str]) -> bool:
+    """Whether an INSERT from a SELECT gives one of these columns."""
+    given: list[Any] = list(getattr(statement, "_select_names", None) or ())
+    return not given or any(str(name) in names for name in given)
+
+
 def _row(table: Table, row: Any) -> dict[str, Any]:
     items = row.items() if hasattr(row, "items") else zip(table.c, row, strict=False)
     return {str(getattr(name, "key", name)): getattr(value, "value", value) for name, value in items}
-
-
-def with_versions(statement: Insert, numbers: list[int]) -> Insert:
-    """An INSERT with values in it, with a version for each of its rows."""
-    many: Any = getattr(statement, "_multi_values", ())
-    if not many:
-        return statement.values({VERSION: numbers[0]})
-    rows = [row for group in many for row in group]
-    changed: Any = cast("Any", statement)._generate()
-    changed._multi_values = ()
-    keyed = [
-        {
-            **(dict(row) if hasattr(row, "items") else dict(zip(statement.table.c, row, strict=False))),
-            statement.table.c[VERSION]: number,
-        }
-        for row, number in zip(rows, numbers, strict=True)
-    ]
-    return cast("Insert", changed.values(keyed))
 
 
 def with_values(statement: Update, mapper: Mapper[Any], values: dict[str, Any]) -> Update:
@@ -140,17 +125,3 @@ def local(config: VersionConfig, attribute: Any) -> Any:
         if column.table is config.pairs[-1].main:
             return column
     return attribute
-
-
-def current(session: Session, root: VersionConfig, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], Any]:
-    """The versions that rows have, with when they began, as far as they exist."""
-    found: dict[tuple[Any, ...], Any] = {}
-    if not keys:
-        return found
-    main, width = root.pair.main, len(root.key)
-    columns = [main.c[VERSION], *([main.c[VALID_FROM]] if root.options.period else [])]
-    connection = session.connection(bind_arguments={"mapper": root.mapper})
-    for chunk in chunks(keys):
-        for row in connection.execute(select(*root.key, *columns).where(key_in(root.key, chunk))):
-            found[tuple(row[:width])] = (row[width], row[width + 1] if root.options.period else None)
-    return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ..exceptions import InvalidArgumentError, StateError
+from sqlalchemy.orm.exc import StaleDataError
 
-__all__ = ("NoSuchVersionError", "NotVersionedError", "PastObjectError", "UnversionedWriteError")
+from ..exceptions import InvalidArgumentError, PatternError, StateError
+
+__all__ = ("NoSuchVersionError", "NotVersionedError", "PastObjectError", "StaleVersionError", "UnversionedWriteError")
 
 
 class NotVersionedError(InvalidArgumentError):
@@ -21,3 +23,7 @@ class PastObjectError(StateError):
 
 class UnversionedWriteError(StateError):
     """A statement would change versioned rows in a way of which no history can be kept; it was not executed."""
+
+
+class StaleVersionError(PatternError, StaleDataError):
+    """A row that is to be changed or deleted is gone: another transaction has deleted it."""

@@ -11,15 +11,31 @@ looked up, for all such objects at once, under the lock that the copy takes anyw
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ClauseElement, Connection, Select, bindparam, func, select, update
+from sqlalchemy import ClauseElement, Connection, Select, select
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipDirection, Session
 from sqlalchemy.orm.attributes import get_history, instance_state, set_attribute, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 
-from ._capture import CHUNK, Found, capture_keys, chunks, joined, key_in, lock, stamp_of
+from ._capture import (
+    CHUNK,
+    Found,
+    Stamp,
+    capture_keys,
+    chunks,
+    current_versions,
+    gone,
+    joined,
+    key_in,
+    lock,
+    made_now,
+    stamp_of,
+)
 from ._config import VersionConfig, config_of
+from ._errors import StaleVersionError
+from ._reuse import Last, continue_keys
 from ._sa import flushed_states, forced_value, is_deleted, old_values
 from ._session import SessionVersions, flush_context, session_versions
 from ._tables import REVISION, VALID_FROM, VERSION
@@ -72,9 +88,29 @@ def _update(session: Session, versions: SessionVersions, root: VersionConfig, st
     if changed:
         found = capture_keys(session, root, _by_class(changed), "update")
         stamp = stamp_of(session, root)
+        missing = [state for state in changed if identity_of(state) not in found]
+        kept = _own_versions(session, root, missing, stamp) if missing else set[State]()
         for state in changed:
             versions.done.add(state)
-            _bump(root, state, found.get(identity_of(state)), stamp.revision)
+            if state not in kept:
+                _bump(root, state, found[identity_of(state)], stamp.revision)
+            if not old_values(state).keys().isdisjoint(root.key_attrs):
+                versions.named.append((root, state))  # its new key may have been somebody's before
+
+
+def _own_versions(session: Session, root: VersionConfig, missing: list[State], stamp: Stamp) -> set[State]:
+    """Those of `missing` whose present version this transaction has made, so that it needs no copy.
+
+    Raises:
+        StaleVersionError: a row is gone. Its UPDATE would say so too, unless somebody has put another there by then, which is not ours.
+    """
+    own: dict[tuple[Any, ...], Any] = {}
+    if root.options.granularity == "transaction":
+        own = current_versions(session, root, [identity_of(state) for state in missing], made_now(root), stamp)
+    for state in missing:
+        if identity_of(state) not in own:
+            raise StaleVersionError(gone(root, identity_of(state)))
+    return set(missing)
 
 
 def _changed(config: VersionConfig, state: State, versions: SessionVersions) -> bool | None:
@@ -169,19 +205,11 @@ def _by_class(states: Iterable[State]) -> dict[VersionConfig, list[tuple[Any, ..
     return keys
 
 
-def _bump(root: VersionConfig, state: State, found: Found | None, revision: Any) -> None:
+def _bump(root: VersionConfig, state: State, found: Found, revision: Any) -> None:
     """Give an object the version that follows the one in the database."""
     obj = state.obj()
-    if found is None:
-        if root.options.granularity == "transaction":
-            return  # this transaction has made the present version
-        # The row is gone, and the UPDATE will say so; or its key reads otherwise than it was written.
-        version = state.dict.get(VERSION)
-        found = Found(version, None) if isinstance(version, int) else None
-        if found is None:
-            return
     set_attribute(obj, VERSION, found.version + 1)
-    if root.options.period and found.moment is not None:
+    if root.options.period:
         set_attribute(obj, VALID_FROM, found.moment)
     if root.options.revision is not None:
         set_attribute(obj, REVISION, revision)
@@ -199,7 +227,12 @@ def before_delete(mapper: Mapper[Any], connection: Connection, state: State) -> 
     states = _flushed(session, mapper, root, deletes=True) or [state]
     states = [each for each in states if each not in versions.done and each.key is not None]
     versions.done.update(states)
-    capture_keys(session, root, _by_class(states), "delete")
+    found = capture_keys(session, root, _by_class(states), "delete")
+    if len(found) < len(states) and root.options.granularity == "flush" and root.pair.main.autoincrement_column is None:
+        # Somebody may put another row there before ours is deleted. Where the database makes the keys, nobody can.
+        for each in states:
+            if identity_of(each) not in found:
+                raise StaleVersionError(gone(root, identity_of(each)))
 
 
 # -- inserts -------------------------------------------------------------------------------------
@@ -232,11 +265,22 @@ def before_insert(mapper: Mapper[Any], connection: Connection, state: State) -> 
         found = capture_keys(session, root, _by_class(existing for existing, _ in switched.values()), "update")
         stamp = stamp_of(session, root)
         for key, (_, new) in switched.items():
-            _bump(root, new, found.get(key), stamp.revision)
+            if key in found:
+                _bump(root, new, found[key], stamp.revision)
+            else:
+                _take_over(root, switched[key])
     elif switched:
-        for existing, new in switched.values():
-            set_attribute(new.obj(), VERSION, existing.dict.get(VERSION, 1))
+        for pair in switched.values():
+            _take_over(root, pair)
     versions.named += [(root, each) for key, each in named.items() if key not in switched]
+
+
+def _take_over(root: VersionConfig, pair: tuple[State, State]) -> None:
+    """Leave a row that changes hands the version that it has."""
+    existing, new = pair
+    for name in root.own:
+        if name in existing.dict:
+            set_attribute(new.obj(), name, existing.dict[name])
 
 
 def _given_key(root: VersionConfig, state: State) -> tuple[Any, ...] | None:
@@ -258,38 +302,19 @@ def _switched(session: Session, named: dict[tuple[Any, ...], State]) -> dict[tup
     return found
 
 
-def last_versions(session: Session, root: VersionConfig, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
-    """The last version in history of each key that has one. One SELECT for a thousand keys."""
-    if not keys:
-        return {}
-    connection = session.connection(bind_arguments={"mapper": root.mapper})
-    columns, width = root.history_key, len(root.key)
-    statement = select(*columns, func.max(root.pair.history.c[VERSION])).group_by(*columns)
-    found: dict[tuple[Any, ...], int] = {}
-    for chunk in chunks(keys, max(1, CHUNK // width)):
-        for row in connection.execute(statement.where(key_in(columns, chunk))):
-            found[tuple(row[:width])] = row[width]
-    return found
-
-
 def continue_versions(session: Session, versions: SessionVersions) -> None:
-    """Give objects under keys that were used before the version that follows.
-
-    After their INSERT, not before: it waits for a transaction that is just deleting the key, and that one's history shows only
-    afterwards. One SELECT for a thousand keys that the user gave, and one UPDATE of those that were used.
-    """
+    """Give objects under keys that were used before the version that follows."""
     by_root: dict[VersionConfig, dict[tuple[Any, ...], State]] = {}
     for root, state in versions.named:
         by_root.setdefault(root, {})[cast("tuple[Any, ...]", _given_key(root, state))] = state
     for root, states in by_root.items():
-        main = root.pair.main
-        parameters: list[dict[str, Any]] = []
-        for key, last in last_versions(session, root, list(states)).items():
-            if key in states and states[key].dict.get(VERSION, 1) <= last:
-                names = {f"sqla_key_{at}": value for at, value in enumerate(key)}
-                parameters.append({**names, "sqla_version": last + 1})
-                set_committed_value(states[key].obj(), VERSION, last + 1)
-        if parameters:
-            same = [column == bindparam(f"sqla_key_{at}", type_=column.type) for at, column in enumerate(root.key)]
-            connection = session.connection(bind_arguments={"mapper": root.mapper})
-            connection.execute(update(main).where(*same).values({VERSION: bindparam("sqla_version")}), parameters)
+        for key, last in continue_keys(session, root, states).items():
+            if key in states and states[key].dict.get(VERSION, 1) <= last.version:
+                _continue(states[key], last)
+
+
+def _continue(state: State, last: Last) -> None:
+    set_committed_value(state.obj(), VERSION, last.version + 1)
+    begun = state.dict.get(VALID_FROM)
+    if last.ended is not None and isinstance(begun, datetime) and begun < last.ended:
+        set_committed_value(state.obj(), VALID_FROM, last.ended)

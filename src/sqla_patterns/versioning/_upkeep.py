@@ -12,7 +12,7 @@ from ..exceptions import InvalidArgumentError
 from ._associations import association_of, sync_all
 from ._capture import chunks, key_in, stamp_of
 from ._config import VersionConfig, hierarchy, pairs_bottom_up, require_config, root_key_in
-from ._flush import last_versions
+from ._reuse import last_versions
 from ._sa import autoflush
 from ._tables import CHANGED, REVISION, VALID_FROM, VERSION
 from ._types import aware
@@ -101,7 +101,7 @@ def seed(session: Session, entity: type[Any], *, batch_size: int = 1000) -> int:
                 connection.execute(update(main).where(key_in(root.key, plain)).values(filling))
             for key in chunk:
                 if key in last:
-                    again = {**filling, main.c[VERSION]: func.coalesce(main.c[VERSION], last[key] + 1)}
+                    again = {**filling, main.c[VERSION]: func.coalesce(main.c[VERSION], last[key].version + 1)}
                     connection.execute(update(main).where(key_in(root.key, [key])).values(again))
         filled += len(keys)
     if filled:
