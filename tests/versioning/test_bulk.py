@@ -358,8 +358,7 @@ def test_natural_keys_of_a_flush_are_looked_up_together(plain_bases: Any, sessio
     session.add_all([Country(code=f"k{number}") for number in range(200)])
     with count_statements(engine) as log:
         session.flush()
-    # And on servers once more: an INSERT may have waited for another transaction to delete that key.
-    assert len(log.starting("SELECT")) == (1 if engine.dialect.name == "sqlite" else 2), log.text
+    assert len(log) <= 2, log.text
 
 
 # -- what ORM hooks cannot see ---------------------------------------------------------------------
