@@ -26,8 +26,6 @@ from sqla_patterns.versioning import RevisionLog, Versioned, VersionOptions, as_
 
 ROWS = 1000
 
-sqlalchemy_continuum.make_versioned(user_cls=None)
-
 
 class Base(DeclarativeBase):
     pass
@@ -61,6 +59,11 @@ class Full(Columns, Versioned, Base):
 
     __tablename__ = "full_row"
     __versioned__ = VersionOptions(period=True, operation=True, revision=Revision)
+
+
+# Its listeners take ``__versioned__`` of every class for their own: ours are mapped before.
+configure_mappers()
+sqlalchemy_continuum.make_versioned(user_cls=None)
 
 
 class Peer(Columns, Base):
