@@ -7,55 +7,31 @@ concerned, and close and open intervals. What the unit of work does to associati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeGuard, cast
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     Index,
     Integer,
     Table,
-    and_,
     event,
-    exists,
-    insert,
-    literal,
-    null,
-    or_,
-    select,
-    update,
 )
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from ..exceptions import MappingError
 from . import _tables
-from ._capture import chunks, key_in, stamp_of
 from ._config import VersionConfig, config_of
 from ._errors import NotVersionedError
-from ._sa import flushed_mappers, flushed_of, has_secondary, old_values, pending_changes, secondary_argument
-from ._session import known_versions
+from ._sa import has_secondary, secondary_argument
 from ._tables import ASSOCIATION, ENDED_BY, REVISION, VALID_FROM, VALID_TO
 from ._types import UTCDateTime
-from ._version import AssociationVersion
 
-__all__ = (
-    "Association",
-    "association_of",
-    "associations_of",
-    "load_association",
-    "map_associations",
-    "show_associations",
-    "sync_all",
-    "sync_associations",
-)
+__all__ = ("HISTORY_ID", "TARGETS", "Association", "association_of", "associations_of", "map_associations")
 
 _ASSOCIATIONS = "__sqla_version_associations__"
-_TARGETS = "__sqla_version_targets__"
-_HISTORY_ID = "history_id"
+TARGETS = "__sqla_version_targets__"
+HISTORY_ID = "history_id"
 
 
 @dataclass(eq=False)
@@ -144,8 +120,8 @@ def _register(config: VersionConfig, relation: RelationshipProperty[Any], second
 
 
 def _build(config: VersionConfig, secondary: Table) -> Table:
-    columns: list[Column[Any]] = [Column(_HISTORY_ID, Integer, primary_key=True)]
-    taken = {_HISTORY_ID, VALID_FROM, VALID_TO, REVISION, ENDED_BY}
+    columns: list[Column[Any]] = [Column(HISTORY_ID, Integer, primary_key=True)]
+    taken = {HISTORY_ID, VALID_FROM, VALID_TO, REVISION, ENDED_BY}
     for column in secondary.c:
         if column.key in taken:
             raise MappingError(
@@ -175,7 +151,7 @@ def _mark_targets(mapper: Mapper[Any], cls: type[Any]) -> None:
     """Have the classes at the other end found when their objects are deleted."""
     for association in associations_of(cast("VersionConfig", config_of(cls))):
         target = association.relation.entity.mapper.base_mapper.class_
-        _own(target, _TARGETS)[f"{association.config.name}.{association.relation.key}"] = association
+        _own(target, TARGETS)[f"{association.config.name}.{association.relation.key}"] = association
 
 
 def associations_of(config: VersionConfig) -> list[Association]:
@@ -201,174 +177,3 @@ def association_of(config: VersionConfig, name: str) -> Association:
     raise NotVersionedError(
         f"{config.name}.{name} has no history; say __versioned__ = VersionOptions(associations=({name!r},)) in {config.root.name}"
     )
-
-
-# -- the flush -----------------------------------------------------------------------------------
-
-
-def sync_associations(session: Session, context: object) -> None:
-    """Bring the histories of those associations up to date that the flush may have changed."""
-    versions = known_versions(session)
-    if versions is not None and versions.disabled:
-        return
-    work: dict[Association, tuple[list[Any], list[Any]]] = {}
-    for mapper in flushed_mappers(context):
-        config = config_of(mapper.class_)
-        for association in associations_of(config) if config is not None else ():
-            key = association.relation.key
-            for state, deleted in flushed_of(context, mapper):
-                if deleted or key in old_values(state) or pending_changes(state, key):
-                    values = tuple(_value(state, here) for _, here in association.owner)
-                    work.setdefault(association, ([], []))[0].append(values)
-        for association in vars(mapper.base_mapper.class_).get(_TARGETS, {}).values():
-            for state, deleted in flushed_of(context, mapper):
-                if deleted and isinstance(state.obj(), association.relation.entity.class_):
-                    values = tuple(_value(state, here) for _, here in association.target)
-                    work.setdefault(association, ([], []))[1].append(values)
-    for association, (owners, targets) in work.items():
-        for keys, columns in ((owners, association.owner), (targets, association.target)):
-            for chunk in chunks([key for key in dict.fromkeys(keys) if None not in key]):
-                names = [column.key for column, _ in columns]
-                _sync(session, association, names, chunk)
-
-
-def _value(state: InstanceState[Any], column: Column[Any]) -> Any:
-    key = state.mapper.get_property_by_column(column).key
-    old = old_values(state).get(key, state.dict.get(key))
-    value = state.dict.get(key, old)
-    identity = dict(zip(state.mapper.primary_key, state.identity or (), strict=False))
-    return identity.get(column) if value is None else value
-
-
-def sync_all(session: Session, association: Association) -> None:
-    """Bring a whole table up to date."""
-    _sync(session, association, None, None)
-
-
-def _sync(session: Session, association: Association, names: list[str] | None, keys: list[Any] | None) -> None:
-    config = association.config.root
-    secondary, history, options = association.secondary, association.history, config.options
-    connection = session.connection(bind_arguments={"mapper": config.mapper, "clause": secondary})
-    data = [column.key for column in association.data if column.primary_key] or [each.key for each in association.data]
-    same = and_(*(secondary.c[name] == history.c[name] for name in data))
-    is_open = history.c[VALID_TO].is_(None)
-
-    def of_keys(table: Table) -> list[ColumnElement[bool]]:
-        return [] if names is None else [key_in([table.c[name] for name in names], keys)]
-
-    gone = [is_open, *of_keys(history), ~exists(select(1).select_from(secondary).where(same))]
-    new = [*of_keys(secondary), ~exists(select(1).select_from(history).where(same, is_open))]
-    # A revision exists only where something changed; so look first, where there are revisions.
-    if options.revision is not None:
-        changed = connection.scalar(
-            select(1).where(
-                or_(
-                    exists(select(1).select_from(history).where(*gone)),
-                    exists(select(1).select_from(secondary).where(*new)),
-                )
-            )
-        )
-        if changed is None:
-            return
-    stamp = stamp_of(session, config)
-    ended: dict[str, Any] = {VALID_TO: stamp.moment}
-    if options.revision is not None:
-        ended[ENDED_BY] = stamp.revision
-    connection.execute(update(history).where(*gone).values(ended))
-    source: dict[str, Any] = {column.key: column for column in association.data}
-    source[VALID_FROM] = literal(stamp.moment, UTCDateTime())
-    if options.revision is not None:
-        source[REVISION] = literal(stamp.revision, _tables.revision_type(options))
-    rows = select(*source.values()).select_from(secondary).where(*new)
-    connection.execute(insert(history).from_select(list(source), rows, include_defaults=False))
-
-
-# -- reading -------------------------------------------------------------------------------------
-
-
-def load_association(
-    session: Session,
-    config: VersionConfig,
-    association: Association,
-    key: tuple[Any, ...],
-    load_revisions: Callable[..., Mapping[Any, Any]],
-) -> list[AssociationVersion]:
-    """The intervals of one owner."""
-    history = association.history
-    with_revisions = config.options.revision is not None
-    targets = [history.c[column.key] for column, _ in association.target]
-    owners = [history.c[column.key] for column, _ in association.owner]
-    revisions = [history.c[REVISION], history.c[ENDED_BY]] if with_revisions else [null(), null()]
-    statement = (
-        select(*targets, history.c[VALID_FROM], history.c[VALID_TO], *revisions)
-        .where(key_in(owners, [key]))
-        .order_by(history.c[VALID_FROM], history.c[_HISTORY_ID])
-    )
-    connection = session.connection(bind_arguments={"mapper": config.root.mapper, "clause": history})
-    rows = connection.execute(statement).all()
-    known = load_revisions(session, config.root, {each for row in rows for each in row[-2:]})
-    width = len(targets)
-    return [
-        AssociationVersion(
-            target=row[0] if width == 1 else tuple(row[:width]),
-            valid_from=row[width],
-            valid_to=row[width + 1],
-            revision=known.get(row[width + 2]),
-            ended_by=known.get(row[width + 3]),
-        )
-        for row in rows
-    ]
-
-
-def show_associations(session: Session, found: Mapping[tuple[Any, ...], Any], moment: datetime) -> None:
-    """Give objects of the past the associations that they had at `moment`."""
-    from ._reading import as_of, detached_rows
-
-    by_class: dict[VersionConfig, list[tuple[tuple[Any, ...], Any]]] = {}
-    for key, obj in found.items():
-        by_class.setdefault(cast("VersionConfig", config_of(obj.__class__)), []).append((key, obj))
-    for config, entries in by_class.items():
-        for association in associations_of(config):
-            history = association.history
-            owners = [history.c[column.key] for column, _ in association.owner]
-            targets = [history.c[column.key] for column, _ in association.target]
-            links: dict[Any, list[Any]] = {}
-            connection = session.connection(bind_arguments={"mapper": config.root.mapper, "clause": history})
-            for chunk in chunks([key for key, _ in entries]):
-                then = and_(
-                    history.c[VALID_FROM] <= moment, or_(history.c[VALID_TO].is_(None), history.c[VALID_TO] > moment)
-                )
-                statement = (
-                    select(*owners, *targets).where(then, key_in(owners, chunk)).order_by(history.c[_HISTORY_ID])
-                )
-                for row in connection.execute(statement):
-                    links.setdefault(tuple(row[: len(owners)]), []).append(tuple(row[len(owners) :]))
-            wanted = list(dict.fromkeys(target for each in links.values() for target in each))
-            target_mapper: Mapper[Any] = association.relation.entity.mapper
-            known = _load_targets(session, target_mapper, association, wanted, moment, as_of, detached_rows)
-            for key, obj in entries:
-                value = [known[target] for target in links.get(key, ()) if target in known]
-                set_committed_value(obj, association.relation.key, value)
-
-
-def _load_targets(
-    session: Session,
-    mapper: Mapper[Any],
-    association: Association,
-    keys: list[tuple[Any, ...]],
-    moment: datetime,
-    as_of: Callable[..., Any],
-    detached_rows: Callable[..., Iterable[tuple[tuple[Any, ...], Any]]],
-) -> dict[tuple[Any, ...], Any]:
-    attrs = [str(mapper.get_property_by_column(here).key) for _, here in association.target]
-    config = config_of(mapper.class_)
-    found: dict[tuple[Any, ...], Any] = {}
-    for chunk in chunks(keys):
-        columns = [getattr(mapper.class_, attr) for attr in attrs]
-        if config is not None and config.options.period:
-            objects = as_of(session, select(mapper.class_).where(key_in(columns, chunk)), moment)
-        else:
-            objects = detached_rows(session, mapper, key_in(columns, chunk))
-        for obj in objects:
-            found[tuple(obj.__dict__[attr] for attr in attrs)] = obj
-    return found

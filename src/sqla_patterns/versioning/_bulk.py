@@ -15,24 +15,9 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from . import _dml
 from ._as_of import config_of_table
-from ._capture import (
-    Found,
-    Stamp,
-    bound,
-    bound_values,
-    capture,
-    capture_keys,
-    captured,
-    chunks,
-    current_versions,
-    gone,
-    key_in,
-    made_now,
-    mark_deleted,
-    new_values,
-    stamp_of,
-)
+from ._capture import capture, capture_keys, current_versions, gone, mark_deleted, stamp_of
 from ._cascades import cascades_of, delete_below
+from ._clauses import Found, Stamp, bound, bound_values, captured, chunks, key_in, made_now, new_values
 from ._config import VersionConfig, config_of, hierarchy
 from ._errors import StaleVersionError, UnversionedWriteError
 from ._reuse import continue_all, continue_keys

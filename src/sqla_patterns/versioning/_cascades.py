@@ -26,7 +26,8 @@ from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.exc import UnmappedColumnError
 
-from ._capture import bound, bound_values, capture, captured, chunks, key_in, new_values
+from ._capture import capture
+from ._clauses import bound, bound_values, captured, chunks, key_in, new_values
 from ._config import VersionConfig, hierarchy
 from ._sa import flushed_states
 from ._session import flush_context, session_versions

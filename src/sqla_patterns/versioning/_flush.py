@@ -19,20 +19,8 @@ from sqlalchemy.orm import InstanceState, Mapper, RelationshipDirection, Session
 from sqlalchemy.orm.attributes import get_history, instance_state, set_attribute, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 
-from ._capture import (
-    CHUNK,
-    Found,
-    Stamp,
-    capture_keys,
-    chunks,
-    current_versions,
-    gone,
-    joined,
-    key_in,
-    lock,
-    made_now,
-    stamp_of,
-)
+from ._capture import capture_keys, current_versions, gone, stamp_of
+from ._clauses import CHUNK, Found, Stamp, chunks, joined, key_in, lock, made_now
 from ._config import VersionConfig, config_of
 from ._errors import StaleVersionError
 from ._reuse import Last, continue_keys

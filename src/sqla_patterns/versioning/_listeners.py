@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from ._associations import sync_associations
+from ._association_sync import sync_associations
 from ._bulk import on_execute
 from ._flush import before_delete, before_insert, before_update, continue_versions
 from ._past import refuse_past_objects

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any, TypeVar, cast, overload
 
 from sqlalchemy import Column, Row, Select, inspect, literal, select, union_all
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Session, class_mapper
 
 from ..exceptions import InvalidArgumentError, StateError
-from . import _associations
 from ._as_of import selected_entity, statement_as_of
-from ._capture import chunks, key_in
+from ._association_reading import load_association, show_associations
+from ._associations import association_of
+from ._clauses import chunks, key_in
 from ._config import VersionConfig, require_config, require_period
 from ._past import PastObjects
 from ._revision_log import RevisionLog
@@ -24,7 +25,6 @@ from ._version import AssociationVersion, Version
 
 __all__ = (
     "as_of",
-    "detached_rows",
     "diff",
     "key_of",
     "load_versions",
@@ -119,7 +119,7 @@ def load_revisions(session: Session, root: VersionConfig, ids: Iterable[Any]) ->
     wanted = [(each,) for each in ids if each is not None]
     if cls is None or not wanted:
         return {}
-    mapper: Mapper[Any] = inspect(cls)
+    mapper = class_mapper(cls, configure=False)
     attrs = [attr for attr in mapper.column_attrs if isinstance(attr.columns[0], Column)]
     connection = session.connection(bind_arguments={"mapper": mapper})
     statement = select(*(attr.columns[0] for attr in attrs))
@@ -181,18 +181,8 @@ def as_of(session: Session, statement: Any, moment: datetime) -> Any:
             found[key] = reader.object(row)
         answer.append(found[key])
     if config.options.associations:
-        _associations.show_associations(session, found, moment)
+        show_associations(session, found, moment, as_of)
     return answer
-
-
-def detached_rows(session: Session, mapper: Mapper[Any], criterion: Any) -> list[Any]:
-    """Present objects of a class that keeps no periods, detached like those of the past."""
-    attrs = list(mapper.column_attrs)
-    statement = select(*(getattr(mapper.class_, attr.key) for attr in attrs)).where(criterion)
-    connection = session.connection(bind_arguments={"mapper": mapper})
-    rows = connection.execute(statement)
-    past = PastObjects(mapper, [attr.key for attr in attrs])
-    return [past.make(row) for row in rows]
 
 
 @overload
@@ -239,6 +229,6 @@ def versions_of_association(session: Session, obj: object, name: str) -> Sequenc
     The relationship must stand in ``VersionOptions(associations=...)``. One SELECT, one more where there are revisions.
     """
     config = require_config(type(obj))
-    association = _associations.association_of(config, name)
+    association = association_of(config, name)
     autoflush(session)
-    return _associations.load_association(session, config, association, _identity_of(config, obj), load_revisions)
+    return load_association(session, config, association, _identity_of(config, obj), load_revisions)

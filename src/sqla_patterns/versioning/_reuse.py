@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, bindparam, case, exists, func, null, select, update
 from sqlalchemy.orm import Session
 
-from ._capture import CHUNK, chunks, key_in
+from ._clauses import CHUNK, chunks, key_in
 from ._config import VersionConfig
 from ._tables import VALID_FROM, VALID_TO, VERSION
 from ._types import UTCDateTime

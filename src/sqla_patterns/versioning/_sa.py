@@ -9,6 +9,8 @@ from sqlalchemy import Table
 from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty, Session
 from sqlalchemy.sql import util
 
+from ._tables import is_table
+
 __all__ = (
     "autoflush",
     "flushed_mappers",
@@ -108,4 +110,4 @@ def secondary_argument(relation: RelationshipProperty[Any], mapper: Mapper[Any])
             argument = argument()
         except NameError:
             return None  # a lambda over a table that comes later
-    return cast("Table", argument) if isinstance(argument, Table) else None
+    return argument if is_table(argument) else None

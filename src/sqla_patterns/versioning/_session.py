@@ -7,8 +7,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from sqlalchemy import Table, delete, insert, inspect
-from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction
+from sqlalchemy import Table, delete, insert
+from sqlalchemy.orm import InstanceState, Mapper, Session, SessionTransaction, class_mapper
 
 from .._attach import Attachment, SessionTarget, attach
 from ..exceptions import InvalidArgumentError, StateError
@@ -87,7 +87,7 @@ class SessionVersions:
         found = self._revisions.get((cls, scope))
         if found is not None:
             return found[0]
-        mapper: Mapper[Any] = inspect(cls)
+        mapper = class_mapper(cls, configure=False)
         values: dict[str, Any] = {}
         for each in self.scopes:
             values.update(each.values)
@@ -106,7 +106,7 @@ class SessionVersions:
         key = (cls, self.scopes[-1] if self.scopes else None)
         found = self._revisions.pop(cast("Any", key), None)
         if cls is not None and found is not None:
-            mapper: Mapper[Any] = inspect(cls)
+            mapper = class_mapper(cls, configure=False)
             connection = session.connection(bind_arguments={"mapper": mapper})
             connection.execute(delete(cast("Table", mapper.local_table)).where(mapper.primary_key[0] == found[0]))
 

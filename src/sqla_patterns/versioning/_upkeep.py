@@ -9,8 +9,10 @@ from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, t
 from sqlalchemy.orm import Session
 
 from ..exceptions import InvalidArgumentError
-from ._associations import association_of, sync_all
-from ._capture import chunks, key_in, stamp_of
+from ._association_sync import sync_all
+from ._associations import association_of
+from ._capture import stamp_of
+from ._clauses import chunks, key_in
 from ._config import VersionConfig, hierarchy, pairs_bottom_up, require_config, root_key_in
 from ._reuse import last_versions
 from ._sa import autoflush

@@ -10,7 +10,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from ..exceptions import StateError
 from ._associations import associations_of
-from ._capture import key_in, lock
+from ._clauses import key_in, lock
 from ._config import VersionConfig, hierarchy, pairs_bottom_up, require_config, root_key_in
 from ._errors import NoSuchVersionError
 from ._reading import key_of
