@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from sqlalchemy import Column, Table, inspect
-from sqlalchemy.orm import ColumnProperty, Mapper
+from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipDirection
 
 from ._errors import NotVersionedError
 from ._options import VersionOptions
@@ -124,6 +124,15 @@ class VersionConfig:
         return {key: column.type.compare_values for key, column in self.columns.items() if key not in silent}
 
     @cached_property
+    def post_updates(self) -> tuple[str, ...]:
+        """The many-to-one relationships whose foreign keys the unit of work sets in an UPDATE of their own."""
+        return tuple(
+            str(relation.key)
+            for relation in self.mapper.relationships
+            if relation.post_update and relation.direction is RelationshipDirection.MANYTOONE
+        )
+
+    @cached_property
     def kept(self) -> dict[str, Column[Any]]:
         """Attributes that history rows have, with their columns on the main tables."""
         return {key: column for key, column in self.columns.items() if key not in self.excluded}
@@ -138,7 +147,8 @@ def _column_of(attr: ColumnProperty[Any], tables: set[Table]) -> Column[Any] | N
 
 def config_of(cls: type[Any]) -> VersionConfig | None:
     """The config of a mapped class, None if it is not versioned."""
-    return cast("VersionConfig | None", vars(cls).get(CONFIG))
+    config: VersionConfig | None = cls.__dict__.get(CONFIG)
+    return config
 
 
 def require_config(entity: object) -> VersionConfig:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import ClauseElement, Connection, Select, select
-from sqlalchemy.orm import InstanceState, Mapper, RelationshipDirection, Session
+from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.attributes import get_history, instance_state, set_attribute, set_committed_value
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 
@@ -34,18 +34,23 @@ State = InstanceState[Any]
 
 
 def _config(mapper: Mapper[Any]) -> VersionConfig:
-    return cast("VersionConfig", config_of(mapper.class_))
+    config: Any = config_of(mapper.class_)
+    found: VersionConfig = config
+    return found
 
 
 def identity_of(state: State) -> tuple[Any, ...]:
-    return cast("tuple[Any, ...]", cast("Any", state.key)[1])
+    key: Any = state.key
+    identity: tuple[Any, ...] = key[1]
+    return identity
 
 
 # -- updates -------------------------------------------------------------------------------------
 
 
 def before_update(mapper: Mapper[Any], connection: Connection, state: State) -> None:
-    session = cast("Session", state.session)
+    given: Any = state.session
+    session: Session = given
     versions = session_versions(session)
     if state in versions.done or versions.disabled or _changed(_config(state.mapper), state, versions) is False:
         return
@@ -57,7 +62,7 @@ def before_update(mapper: Mapper[Any], connection: Connection, state: State) -> 
 def _flushed(session: Session, mapper: Mapper[Any], root: VersionConfig, *, deletes: bool) -> list[State]:
     """What else is flushed of the hierarchy; concrete classes, which share a base mapper and no history, left out."""
     states = flushed_states(flush_context(session), mapper, deletes=deletes)
-    return [state for state in states if _config(state.mapper).root is root]
+    return [state for state in states if (config := config_of(state.mapper.class_)) is not None and config.root is root]
 
 
 def _update(session: Session, versions: SessionVersions, root: VersionConfig, states: list[State]) -> None:
@@ -74,14 +79,15 @@ def _update(session: Session, versions: SessionVersions, root: VersionConfig, st
         _look_up(session, versions, root, unknown)
         changed += [state for state in unknown if _changed(_config(state.mapper), state, versions)]
     if changed:
+        identities = {state: identity_of(state) for state in changed}
         found = capture_keys(session, root, _by_class(changed), "update")
         stamp = stamp_of(session, root)
-        missing = [state for state in changed if identity_of(state) not in found]
+        missing = [state for state, identity in identities.items() if identity not in found]
         kept = _own_versions(session, root, missing, stamp) if missing else set[State]()
-        for state in changed:
-            versions.done.add(state)
+        versions.done.update(changed)
+        for state, identity in identities.items():
             if state not in kept:
-                _bump(root, state, found[identity_of(state)], stamp.revision)
+                _bump(root, state, found[identity], stamp.revision)
             if not old_values(state).keys().isdisjoint(root.key_attrs):
                 versions.named.append((root, state))  # its new key may have been somebody's before
 
@@ -124,26 +130,11 @@ def _changed(config: VersionConfig, state: State, versions: SessionVersions) -> 
             # A type compares values; None is none of its business.
             if (old is None) is not (new is None) or (old is not None and not same(old, new)):
                 return True
-    return True if _post_updates(config, state) else answer
-
-
-def _post_updates(config: VersionConfig, state: State) -> bool:
-    """Whether a many-to-one with ``post_update``, whose foreign key is set after this event, has changed."""
-    for key in _post_update_keys(config):
+    for key in config.post_updates:
+        # The foreign key is set after this event.
         if get_history(state.obj(), key, PassiveFlag.PASSIVE_NO_INITIALIZE).has_changes():
             return True
-    return False
-
-
-def _post_update_keys(config: VersionConfig) -> tuple[str, ...]:
-    found = config.cache.get("post_update")
-    if found is None:
-        found = config.cache["post_update"] = tuple(
-            relation.key
-            for relation in config.mapper.relationships
-            if relation.post_update and relation.direction is RelationshipDirection.MANYTOONE
-        )
-    return cast("tuple[str, ...]", found)
+    return answer
 
 
 def _look_up(session: Session, versions: SessionVersions, root: VersionConfig, states: list[State]) -> None:
@@ -187,10 +178,10 @@ def _settle(config: VersionConfig, state: State, values: dict[str, Any]) -> None
 
 
 def _by_class(states: Iterable[State]) -> dict[VersionConfig, list[tuple[Any, ...]]]:
-    keys: dict[VersionConfig, list[tuple[Any, ...]]] = {}
+    keys: dict[Mapper[Any], list[tuple[Any, ...]]] = {}
     for state in states:
-        keys.setdefault(_config(state.mapper), []).append(identity_of(state))
-    return keys
+        keys.setdefault(state.mapper, []).append(identity_of(state))
+    return {_config(mapper): listed for mapper, listed in keys.items()}
 
 
 def _bump(root: VersionConfig, state: State, found: Found, revision: Any) -> None:

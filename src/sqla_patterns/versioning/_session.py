@@ -136,10 +136,10 @@ def _is_column(mapper: Mapper[Any], name: str, cls: type[Any]) -> bool:
 
 def session_versions(session: Session) -> SessionVersions:
     """The state of `session`."""
-    found = session.info.get(_KEY)
+    found: SessionVersions | None = session.info.get(_KEY)
     if found is None:
         found = session.info[_KEY] = SessionVersions()
-    return cast("SessionVersions", found)
+    return found
 
 
 def known_versions(session: Session) -> SessionVersions | None:
