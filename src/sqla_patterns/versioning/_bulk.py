@@ -192,12 +192,12 @@ def _update_by_key(state: ORMExecuteState, config: VersionConfig, parameters: li
     attrs = root.key_attrs
     keys = [tuple(row.get(attr) for attr in attrs) for row in parameters]
     complete = list(dict.fromkeys(key for key in keys if None not in key))
-    found = capture_keys(session, root, dict.fromkeys(hierarchy(config), complete), "update")
+    found, missing = capture_keys(session, root, dict.fromkeys(hierarchy(config), complete), "update")
     stamp = stamp_of(session, root)
-    missing = [key for key in complete if key not in found]
     own: dict[tuple[Any, ...], Found] = {}
     if missing and root.options.granularity == "transaction":
-        own = current_versions(session, root, missing, made_now(root), stamp)
+        connection = session.connection(bind_arguments={"mapper": root.mapper})
+        own = current_versions(connection, root, missing, made_now(root), stamp)
     added: list[dict[str, Any]] = []
     for key in keys:
         if key in found:

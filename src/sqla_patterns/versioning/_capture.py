@@ -8,7 +8,7 @@ transaction committed since the objects were loaded is counted, not overwritten.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -42,8 +42,9 @@ from ._config import TablePair, VersionConfig
 from ._session import session_versions
 from ._tables import CHANGED, ENDED_BY, OPERATION, REVISION, VALID_FROM, VALID_TO, VERSION, revision_type
 from ._types import UTCDateTime
+from ._version import Operation
 
-__all__ = ("capture", "capture_keys", "current_versions", "gone", "mark_deleted", "stamp_of")
+__all__ = ("Captured", "capture", "capture_keys", "current_versions", "gone", "mark_deleted", "stamp_of")
 
 
 def stamp_of(session: Session, config: VersionConfig) -> Stamp:
@@ -59,7 +60,7 @@ def lock_target(config: VersionConfig) -> Any:
     return config.pair.main
 
 
-def _values(config: VersionConfig, stamp: Stamp, operation: str) -> dict[str, Any]:
+def _values(config: VersionConfig, stamp: Stamp, operation: Operation) -> dict[str, Any]:
     options = config.options
     values: dict[str, Any] = {"sqla_moment": stamp.moment}
     if options.operation:
@@ -67,6 +68,15 @@ def _values(config: VersionConfig, stamp: Stamp, operation: str) -> dict[str, An
     if options.revision is not None:
         values["sqla_revision"] = stamp.revision
     return values
+
+
+class Captured(NamedTuple):
+    """What became of keys whose rows were to be copied."""
+
+    #: What the rows had; of deleted ones it is not asked.
+    found: dict[tuple[Any, ...], Found]
+    #: Keys without a row, or whose row need not be copied.
+    missing: list[tuple[Any, ...]]
 
 
 def root_select(config: VersionConfig) -> tuple[list[str], Select[Any]]:
@@ -114,9 +124,9 @@ def capture_keys(
     session: Session,
     config: VersionConfig,
     keys_of: dict[VersionConfig, list[tuple[Any, ...]]],
-    operation: str,
-) -> dict[tuple[Any, ...], Found]:
-    """Copy the rows with these keys, given by class, and return what they had.
+    operation: Operation,
+) -> Captured:
+    """Copy the rows with these keys, given by class.
 
     One statement for each table and a thousand keys.
     """
@@ -124,9 +134,17 @@ def capture_keys(
     connection = session.connection(bind_arguments={"mapper": root.mapper})
     stamp = stamp_of(session, root)
     found: dict[tuple[Any, ...], Found] = {}
+    missing: list[tuple[Any, ...]] = []
     every = sorted_keys(key for keys in keys_of.values() for key in keys)
     for keys in chunks(every, max(1, CHUNK // len(root.key))):
-        found.update(_capture_root(connection, root, keys, _values(root, stamp, operation)))
+        values = _values(root, stamp, operation)
+        if operation == "delete" and _count_root(connection, root, keys, values) == len(keys):
+            continue
+        if operation == "update":
+            found.update(_capture_root(connection, root, keys, values))
+        else:
+            found.update(current_versions(connection, root, keys, captured(root)))
+        missing += [key for key in keys if key not in found]
     by_pair: dict[int, tuple[VersionConfig, TablePair, list[tuple[Any, ...]]]] = {}
     for member, keys in keys_of.items():
         for pair in member.pairs[1:]:
@@ -141,7 +159,7 @@ def capture_keys(
     if operation == "delete" and root.options.operation and root.options.granularity == "transaction":
         for chunk in chunks(every, max(1, CHUNK // len(root.key))):
             mark_deleted(connection, root, key_in(root.history_key, chunk), stamp)
-    return found
+    return Captured(found, missing)
 
 
 def sorted_keys(keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -161,12 +179,8 @@ def _cached(config: VersionConfig, name: object, make: Any) -> Any:
     return found
 
 
-def _capture_root(
-    connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], values: dict[str, Any]
-) -> dict[tuple[Any, ...], Found]:
-    width = len(root.key)
-    dialect = connection.dialect
-    values = {**values, "sqla_keys": _parameters(root, keys)}
+def _root_statements(connection: Connection, root: VersionConfig) -> tuple[Insert, Select[Any]]:
+    """What copies rows of the root by their keys, and what tells their versions."""
 
     def make() -> tuple[Insert, Select[Any]]:
         names, statement = root_select(root)
@@ -177,9 +191,29 @@ def _capture_root(
         seen = locking.with_only_columns(*root.key, main.c[VERSION], moment, maintain_column_froms=True)
         return _insert(root.pair, names, locking), seen
 
-    inserting, seen = _cached(root, ("root", dialect.name), make)
-    if dialect.insert_returning:
-        rows = connection.execute(inserting.returning(*returned(root)), values).all()
+    made: tuple[Insert, Select[Any]] = _cached(root, ("root", connection.dialect.name), make)
+    return made
+
+
+def _count_root(
+    connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], values: dict[str, Any]
+) -> int:
+    """Copy rows of the root, and return how many there were."""
+    inserting, _ = _root_statements(connection, root)
+    values = {**values, "sqla_keys": _parameters(root, keys)}
+    return connection.execute(inserting, values, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def _capture_root(
+    connection: Connection, root: VersionConfig, keys: list[tuple[Any, ...]], values: dict[str, Any]
+) -> dict[tuple[Any, ...], Found]:
+    """Copy rows of the root, and return what they had."""
+    width = len(root.key)
+    values = {**values, "sqla_keys": _parameters(root, keys)}
+    inserting, seen = _root_statements(connection, root)
+    rows: Any
+    if connection.dialect.insert_returning:
+        rows = cast("Any", connection).execute(inserting.returning(*returned(root)), values).all()
     else:
         # MySQL cannot say what it has inserted; the lock keeps what it selects until then.
         used = {name: value for name, value in values.items() if name not in {"sqla_operation", "sqla_revision"}}
@@ -191,22 +225,19 @@ def _capture_root(
     # Databases may read a key otherwise than it was written: 'a' for 'A', or with blanks at its end.
     unread = [key for key in keys if key not in found] if len(rows) == len(keys) else []
     for key in unread:
-        for each in current_versions(None, root, [key], captured(root), None, connection).values():
+        for each in current_versions(connection, root, [key], captured(root)).values():
             found[key] = each
     return found
 
 
 def current_versions(
-    session: Session | None,
+    connection: Connection,
     root: VersionConfig,
     keys: list[tuple[Any, ...]],
     which: ColumnElement[bool],
-    stamp: Stamp | None,
-    connection: Connection | None = None,
+    stamp: Stamp | None = None,
 ) -> dict[tuple[Any, ...], Found]:
     """The versions of rows with these keys that match `which`, with when they began."""
-    if connection is None:
-        connection = cast("Session", session).connection(bind_arguments={"mapper": root.mapper})
     main, width = root.pair.main, len(root.key)
     begun = main.c[VALID_FROM] if root.options.period else null()
     statement = select(*root.key, main.c[VERSION], begun).where(
@@ -239,7 +270,7 @@ def capture(
     config: VersionConfig,
     criterion: ColumnElement[bool],
     members: Iterable[VersionConfig],
-    operation: str,
+    operation: Operation,
 ) -> tuple[Stamp, list[tuple[Any, ...]]]:
     """Copy the rows that match `criterion`, which is about the table of the root; for bulk statements.
 

@@ -80,9 +80,9 @@ def _update(session: Session, versions: SessionVersions, root: VersionConfig, st
         changed += [state for state in unknown if _changed(_config(state.mapper), state, versions)]
     if changed:
         identities = {state: identity_of(state) for state in changed}
-        found = capture_keys(session, root, _by_class(changed), "update")
+        found, gone_keys = capture_keys(session, root, _by_class(changed), "update")
         stamp = stamp_of(session, root)
-        missing = [state for state, identity in identities.items() if identity not in found]
+        missing = [state for state, identity in identities.items() if identity not in found] if gone_keys else []
         kept = _own_versions(session, root, missing, stamp) if missing else set[State]()
         versions.done.update(changed)
         for state, identity in identities.items():
@@ -100,7 +100,8 @@ def _own_versions(session: Session, root: VersionConfig, missing: list[State], s
     """
     own: dict[tuple[Any, ...], Any] = {}
     if root.options.granularity == "transaction":
-        own = current_versions(session, root, [identity_of(state) for state in missing], made_now(root), stamp)
+        connection = session.connection(bind_arguments={"mapper": root.mapper})
+        own = current_versions(connection, root, [identity_of(state) for state in missing], made_now(root), stamp)
     for state in missing:
         if identity_of(state) not in own:
             raise StaleVersionError(gone(root, identity_of(state)))
@@ -206,12 +207,10 @@ def before_delete(mapper: Mapper[Any], connection: Connection, state: State) -> 
     states = _flushed(session, mapper, root, deletes=True) or [state]
     states = [each for each in states if each not in versions.done and each.key is not None]
     versions.done.update(states)
-    found = capture_keys(session, root, _by_class(states), "delete")
-    if len(found) < len(states) and root.options.granularity == "flush" and root.pair.main.autoincrement_column is None:
+    missing = capture_keys(session, root, _by_class(states), "delete").missing
+    if missing and root.options.granularity == "flush" and root.pair.main.autoincrement_column is None:
         # Somebody may put another row there before ours is deleted. Where the database makes the keys, nobody can.
-        for each in states:
-            if identity_of(each) not in found:
-                raise StaleVersionError(gone(root, identity_of(each)))
+        raise StaleVersionError(gone(root, missing[0]))
 
 
 # -- inserts -------------------------------------------------------------------------------------
@@ -241,7 +240,7 @@ def before_insert(mapper: Mapper[Any], connection: Connection, state: State) -> 
     versions.done.update(named.values())
     switched = _switched(session, named)
     if switched and not versions.disabled:
-        found = capture_keys(session, root, _by_class(existing for existing, _ in switched.values()), "update")
+        found, _ = capture_keys(session, root, _by_class(existing for existing, _ in switched.values()), "update")
         stamp = stamp_of(session, root)
         for key, (_, new) in switched.items():
             if key in found:
