@@ -17,6 +17,7 @@ from sqla_patterns.versioning import (
     as_of,
     erase,
     revision,
+    seed,
     version_at,
     versions,
     versions_of_association,
@@ -282,3 +283,54 @@ def test_a_core_delete_of_association_rows_through_the_session(world: Any, sessi
     world.doc.tags.append(world.b)
     session.commit()
     assert "b" in names(version_at(session, world.Doc, 1, tick()))
+
+
+def test_seed_begins_associations_that_were_there_before(plain_bases: Any, engine: Engine, session: Session) -> None:
+    world = make(plain_bases())
+    world.metadata.create_all(engine)
+    session.add(world.Tag(id=1, name="a"))
+    session.add(world.Doc(id=1))
+    session.commit()
+    # Past the session: as if the table had been there before its history.
+    session.connection().execute(world.doc_tag.insert(), {"doc_id": 1, "tag_id": 1})
+    session.commit()
+    assert list(versions_of_association(session, session.get_one(world.Doc, 1), "tags")) == []
+    seed(session, world.Doc)
+    session.commit()
+    assert names(version_at(session, world.Doc, 1, tick())) == "a"
+    seed(session, world.Doc)
+    session.commit()
+    assert len(versions_of_association(session, session.get_one(world.Doc, 1), "tags")) == 1
+
+
+def test_associations_of_a_self_referential_relationship(plain_bases: Any, engine: Engine, session: Session) -> None:
+    base = plain_bases()
+    pairs = Table(
+        "friends",
+        base.metadata,
+        Column("left_id", ForeignKey("person.id"), primary_key=True),
+        Column("right_id", ForeignKey("person.id"), primary_key=True),
+    )
+
+    class Person(Versioned, base):
+        __tablename__ = "person"
+        __versioned__ = VersionOptions(period=True, associations=("friends",))
+        id: Mapped[int] = mapped_column(primary_key=True)
+        friends: Mapped[list[Person]] = relationship(
+            "Person",
+            secondary=pairs,
+            primaryjoin=lambda: Person.id == pairs.c.left_id,
+            secondaryjoin=lambda: Person.id == pairs.c.right_id,
+        )
+
+    base.metadata.create_all(engine)
+    one, two, three = (Person(id=number) for number in (1, 2, 3))
+    one.friends = [two]
+    session.add_all([one, two, three])
+    session.commit()
+    moment = tick()
+    one.friends = [three]
+    session.commit()
+    assert [friend.id for friend in version_at(session, Person, 1, moment).friends] == [2]
+    assert [friend.id for friend in version_at(session, Person, 1, tick()).friends] == [3]
+    assert version_at(session, Person, 2, moment).friends == []
