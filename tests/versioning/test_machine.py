@@ -351,6 +351,21 @@ class VersionMachine(RuleBasedStateMachine):
         while self.savepoints:
             self.savepoints.pop()[0].commit()
 
+    @precondition(lambda self: self.wanted and self.granularity == "flush")
+    @rule(data=st.data())
+    def change_the_key(self, data: Any) -> None:
+        """The old rows stay under the old key; the number goes on, behind all that the new key has had."""
+        self.flush()
+        old = data.draw(st.sampled_from(sorted(self.wanted)))
+        new = data.draw(st.sampled_from([key for key in "abcdef" if key not in self.wanted]))
+        self.obj(old).key = new
+        self.session.flush()
+        number, index = self.stored.live.pop(old)
+        self.stored.past[old].append((number, index, "update"))
+        self.wanted[new] = self.wanted.pop(old)
+        following = max(number + 1, self.stored.next_number(new))
+        self.stored.live[new] = following, self.remember(self.wanted[new])
+
     @rule()
     def flush_now(self) -> None:
         self.flush()
@@ -420,7 +435,7 @@ class VersionMachine(RuleBasedStateMachine):
             found = {each.key: told(each) for each in as_of(session, select(self.Doc), moment)}
             assert found == {key: self.values[index] for key, index in expected.items()}, moment
         for moment, expected in (self.moments[-1], self.moments[len(self.moments) // 2]):
-            for key in "abcd":
+            for key in "abcdef":
                 past = version_at(session, self.Doc, key, moment)
                 index = expected.get(key)
                 assert (past and told(past)) == (None if index is None else self.values[index]), (key, moment)
