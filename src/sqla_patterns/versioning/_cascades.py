@@ -28,7 +28,8 @@ from sqlalchemy.orm.exc import UnmappedColumnError
 
 from ._capture import capture
 from ._clauses import bound, bound_values, captured, chunks, key_in, new_values
-from ._config import VersionConfig, hierarchy
+from ._config import VersionConfig, config_of, hierarchy
+from ._flush import before_delete
 from ._sa import flushed_states
 from ._session import flush_context, session_versions
 
@@ -90,6 +91,9 @@ def follow_keys(mapper: Mapper[Any], tables: Iterable[Table]) -> None:
 
 def before_parent_delete(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
     """A listener of classes that need not be versioned themselves."""
+    if config_of(mapper.class_) is not None:
+        # First the row itself: where tables cascade into each other, the search below comes by it again.
+        before_delete(mapper, connection, state)
     session = cast("Session", state.session)
     versions = session_versions(session)
     if state in versions.parents or versions.disabled:

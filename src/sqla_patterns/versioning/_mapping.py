@@ -110,17 +110,25 @@ def map_history(mapper: Mapper[Any]) -> None:
     _check_names(config)
     pairs[-1].main.info["sqla_patterns.versioning"] = config if parent is None or history_table is not None else parent
     map_associations(config)
-    event.listen(cls, "mapper_configured", _follow_keys)
-    for identifier, fn in MAPPER_LISTENERS.items():
-        if not event.contains(cls, identifier, fn):
-            event.listen(cls, identifier, fn, raw=True)
+    if mapper.configured:
+        _configured(mapper, cls)
+    else:
+        event.listen(cls, "mapper_configured", _configured)
     for identifier, fn in SESSION_LISTENERS.items():
         listen_once(Session, identifier, fn)
 
 
-def _follow_keys(mapper: Mapper[Any], cls: type[Any]) -> None:
+def _configured(mapper: Mapper[Any], cls: type[Any]) -> None:
+    """Do what needs the other classes, and begin to listen.
+
+    Not when the class is mapped: what it listens to by then, and most programs register listeners below their classes, has its say before
+    the room looks at what has changed.
+    """
     config = cast("VersionConfig", config_of(cls))
     follow_keys(mapper, [pair.main for pair in config.pairs])
+    for identifier, fn in MAPPER_LISTENERS.items():
+        if not event.contains(cls, identifier, fn):
+            event.listen(cls, identifier, fn, raw=True)
 
 
 def history_mapper(mapper: Mapper[Any]) -> Mapper[Any]:

@@ -62,6 +62,8 @@ HISTORY_COLUMNS = frozenset({VERSION, CHANGED, VALID_FROM, VALID_TO, OPERATION, 
 # PostgreSQL cuts names at 63 bytes, MariaDB and MySQL refuse more than 64.
 _NAME_LENGTH = 63
 _SUFFIX = "_history"
+# Where a history table keeps the main one.
+_HISTORY_OF = "sqla_patterns.versioning.of"
 # Of the main table only: a history table has a composite key, no partitions and no parents.
 _NOT_COPIED = {"sqlite_autoincrement", "postgresql_partition_by", "postgresql_inherits"}
 
@@ -156,7 +158,10 @@ def build_history_table(
         parent: the main table that `table` joins, in joined inheritance, and its history.
     """
     name = history_name(table.name)
-    if table.metadata.tables.get(name if table.schema is None else f"{table.schema}.{name}") is not None:
+    existing = table.metadata.tables.get(name if table.schema is None else f"{table.schema}.{name}")
+    if existing is not None and existing.info.get(_HISTORY_OF) is table:
+        return existing  # a table that is mapped again, after its mappers were disposed of
+    if existing is not None:
         raise MappingError(
             f"table {table.fullname!r} cannot have a history table {name!r}: there is a table of that name; rename one of them"
         )
@@ -183,7 +188,8 @@ def build_history_table(
             )
         )
     kwargs = {key: value for key, value in table.dialect_kwargs.items() if key not in _NOT_COPIED}
-    history = Table(name, table.metadata, *columns, *constraints, schema=table.schema, **kwargs)
+    info = {_HISTORY_OF: table}
+    history = Table(name, table.metadata, *columns, *constraints, schema=table.schema, info=info, **kwargs)
     for constraint in list(history.constraints):
         # Boolean and Enum types bring theirs along.
         if isinstance(constraint, CheckConstraint):
