@@ -12,7 +12,6 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
-    Float,
     Integer,
     MetaData,
     String,
@@ -81,7 +80,8 @@ class SQLStamps:
             self.metadata,
             Column("lease", String(32), primary_key=True),
             Column("tag", String(32), primary_key=True),
-            Column("deadline", Float(53), nullable=False),
+            # Milliseconds; 0 is no deadline.
+            Column("deadline", BigInteger, nullable=False),
         )
 
     def create_tables(self) -> None:
@@ -123,7 +123,7 @@ class SQLStamps:
     def mark(self, lease: str, tags: Collection[str], seconds: float | None) -> Epoch:
         """Stamp `tags` and lease them."""
         keys = {_digest(tag) for tag in tags}
-        deadline = 0.0 if seconds is None else time.time() + seconds
+        deadline = 0 if seconds is None else _now() + int(seconds * 1000)
 
         def step(connection: Connection, epoch: Epoch) -> Epoch:
             self._stamp(connection, epoch, keys)
@@ -185,15 +185,15 @@ class SQLStamps:
         epochs, stamps, leases = self._epochs.c, self._stamps.c, self._leases.c
         text = literal_column("''", String)
         statement = union_all(
-            select(literal_column("'e'", String), text, epochs.generation, epochs.number, literal_column("0.0", Float)),
-            select(literal_column("'s'", String), stamps.tag, stamps.generation, stamps.number, literal_column("0.0", Float))
+            select(literal_column("'e'", String), text, epochs.generation, epochs.number, literal_column("0", BigInteger)),
+            select(literal_column("'s'", String), stamps.tag, stamps.generation, stamps.number, literal_column("0", BigInteger))
             .where(stamps.tag.in_(list(keys.values()))),
             select(literal_column("'l'", String), leases.tag, leases.lease, literal_column("0", BigInteger), leases.deadline),
         )  # fmt: skip
         epoch: Epoch | None = None
         found: dict[str, Epoch] = {}
         leased: set[str] = set()
-        now = time.time()
+        now = _now()
         for kind, key, name, number, deadline in connection.execute(statement):
             if kind == "e":
                 epoch = Epoch(name, number)
@@ -217,7 +217,7 @@ class SQLStamps:
     def _freshen(self, connection: Connection, epoch: Epoch, keys: dict[str, str]) -> Snapshot:
         """End expired leases and stamp the tags that have no stamp, at the epoch that this transaction has taken."""
         leases, stamps = self._leases.c, self._stamps.c
-        now = time.time()
+        now = _now()
         stale: set[str] = set()
         ended = connection.execute(
             select(leases.lease, leases.tag).where(leases.deadline > 0, leases.deadline <= now)
@@ -277,6 +277,10 @@ class SQLStamps:
             raise StampsUnavailableError(
                 f"{self!r} does not answer to {operation!r}; do its tables exist (create_tables())? {error}"
             ) from error
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _digest(tag: str) -> str:
