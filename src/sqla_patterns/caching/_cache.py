@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from sqlalchemy import Engine, inspect
-from sqlalchemy.orm import InstanceState, Query, QueryableAttribute, Session, scoped_session, sessionmaker
+from sqlalchemy.orm import InstanceState, Mapper, Query, QueryableAttribute, Session, scoped_session, sessionmaker
 
 from .._attach import Attachment, SessionTarget, attach
 from ..exceptions import InvalidArgumentError, StateError
@@ -18,7 +18,7 @@ from ._errors import UncacheableStatementError
 from ._explain import CachePlan
 from ._guard import Guard
 from ._keys import bucket, encode
-from ._many import get_many
+from ._many import MANY, Request, answer_many, get_many, identity_of
 from ._options import FromCache, RelationshipCache, Tag
 from ._reader import Lookup, Modes, Reader, user_tag
 from ._regions import Regions
@@ -131,17 +131,14 @@ class ORMCache:
 
         One SQL statement on a miss. Under asyncio: ``await session.run_sync(cache.get, Person, 7)``.
         """
-        option = FromCache(region)
-        option._extra = frozenset({_object_tag(model, _key_tuple(key))})
-        return session.get(model, key, options=[option])
+        return get_many(session, model, [key], FromCache(region), _object_tag).get(_hashable(model, key))
 
     def get_many(self, session: Session, model: type[M], keys: Collection[Any], region: str = "default") -> dict[Any, M]:
         """Return objects by primary key; keys without a row are left out.
 
         One look-up of all keys in the cache, and one SQL statement for those that are not in it.
         """
-        option = FromCache(region)
-        return get_many(self._reader, session, model, list(keys), option, _object_tag)
+        return get_many(session, model, keys, FromCache(region), _object_tag)
 
     def explain(
         self, session: Session | AsyncSession, statement: Executable, parameters: Mapping[str, Any] | None = None
@@ -230,7 +227,7 @@ class ORMCache:
     def invalidate_object(self, obj: object) -> None:
         """End what `get()` and `get_many()` have cached of one object; statements are ended by `invalidate_tables()`."""
         state = _persistent_state(obj)
-        self._touch({_object_tag(state.mapper.class_, tuple(state.identity or ()))})
+        self._touch({_object_tag(state.mapper, tuple(state.identity or ()))})
 
     def invalidate_tables(self, *tables: Tag) -> None:
         """End whatever depends on the tables: mapped classes, tables or names; for writes that the cache cannot see."""
@@ -265,27 +262,34 @@ class ORMCache:
 
     def _answer(self, state: ORMExecuteState, option: FromCache) -> Result[Any] | None:
         explanation: _Explanation | None = state.execution_options.get(_EXPLAIN)
+        request: Request | None = state.execution_options.get(MANY)
+        if request is not None and not request.pending:
+            request = None
         started = time.perf_counter()
         reason = self._reader.bypass_reason(state)
-        found = reason if reason is not None else self._reader.look(state, option, self._own_tags(state, option))
+        found = reason if reason is not None else self._reader.look(state, option, self._own_tags(state, option, request))
         if isinstance(found, str):
             self._report(CacheEvent("bypass", option.region, reason=found))
             if explanation is not None:
                 explanation.note(option.region, found)
             return None
+        if request is not None:
+            return answer_many(self._reader, state, found, request)
         if explanation is not None:
             explanation.note(option.region, None, found, time.perf_counter() - started)
         if isinstance(option, RelationshipCache):
             answer_siblings(self._reader, state, found)
         return self._reader.answer(found)
 
-    def _own_tags(self, state: ORMExecuteState, option: FromCache) -> frozenset[str]:
+    def _own_tags(self, state: ORMExecuteState, option: FromCache, request: Request | None) -> frozenset[str]:
         """The tags by which the statement is invalidated on demand."""
+        if request is not None:
+            return frozenset(request.tags.values())
         if isinstance(option, RelationshipCache):
             prop = cast("Any", state.loader_strategy_path)[-1]
-            return option._extra | relationship_tags(prop.parent.class_, prop.key, state.lazy_loaded_from)
+            return relationship_tags(prop.parent.class_, prop.key, state.lazy_loaded_from)
         tag = self._reader.statement_tag(state.statement, cast("Any", state.parameters) or {})
-        return option._extra if tag is None else option._extra | {tag}
+        return frozenset() if tag is None else frozenset({tag})
 
     # -- small things ----------------------------------------------------------------------------
 
@@ -384,13 +388,11 @@ def _persistent_state(obj: object) -> InstanceState[Any]:
     return state
 
 
-def _key_tuple(key: Any) -> tuple[Any, ...]:
-    if isinstance(key, Mapping):
-        return tuple(cast("Mapping[str, Any]", key).values())
-    return tuple(cast("Collection[Any]", key)) if isinstance(key, (tuple, list)) else (key,)
+def _hashable(model: type[Any], key: Any) -> Any:
+    return identity_of(inspect(model), key) if isinstance(key, (list, Mapping)) else key
 
 
-def _object_tag(model: type[Any], key: tuple[Any, ...]) -> str:
-    base = inspect(model).base_mapper.class_
+def _object_tag(mapper: Mapper[Any], identity: tuple[Any, ...]) -> str:
+    base = mapper.base_mapper.class_
     words = [encode(f"{base.__module__}.{base.__qualname__}", "the class")]
-    return bucket("o", [*words, *(encode(each, f"the key of {model.__name__}") for each in key)])
+    return bucket("o", [*words, *(encode(each, f"the key of {mapper.class_.__name__}") for each in identity)])

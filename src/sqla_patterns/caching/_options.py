@@ -62,8 +62,6 @@ class FromCache(UserDefinedOption):
         self.ignore_expiration: Final = ignore_expiration
         self.tags: Final = tuple(tags)
         self.vary: Final = vary
-        #: Tags of the library's own.
-        self._extra: frozenset[str] = frozenset()
 
     def _gen_cache_key(self, anon_map: Any, bindparams: list[Any]) -> tuple[Any, ...]:
         return (type(self), self.propagate_to_loaders)

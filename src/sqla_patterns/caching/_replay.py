@@ -27,7 +27,7 @@ from sqlalchemy.sql import compiler, visitors
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Result
     from sqlalchemy.engine import Dialect
-    from sqlalchemy.orm import InstanceState, ORMExecuteState, RelationshipProperty
+    from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, RelationshipProperty
     from sqlalchemy.sql.compiler import SQLCompiler
 
 __all__ = (
@@ -37,6 +37,7 @@ __all__ = (
     "await_here",
     "bound_values",
     "fetch",
+    "identities",
     "identity_token",
     "in_event_loop",
     "is_refresh",
@@ -300,6 +301,29 @@ _NO_CONNECTION: Final = _NoConnection()
 
 def replay(prepared: Prepared, raw: RawRows) -> Result[Any]:
     """Make the result of the statement from raw rows, as SQLAlchemy makes it from a cursor."""
+    result = _cursor_result(prepared, raw)
+    if prepared.orm is None:
+        return cast("Result[Any]", result)
+    return cast(
+        "Result[Any]",
+        prepared.orm.orm_setup_cursor_result(
+            prepared.session,
+            prepared.statement,
+            prepared.parameters,
+            prepared.options,
+            prepared.bind_arguments,
+            result,
+        ),
+    )
+
+
+def identities(prepared: Prepared, raw: RawRows, mapper: Mapper[Any]) -> list[tuple[Any, ...]]:
+    """The primary key in each row."""
+    columns = mapper.primary_key
+    return [tuple(row._mapping[column] for column in columns) for row in _cursor_result(prepared, raw)]
+
+
+def _cursor_result(prepared: Prepared, raw: RawRows) -> CursorResult[Any]:
     compiled = prepared.compiled
     ctx = cast("Any", object.__new__(prepared.dialect.execution_ctx_cls))
     ctx.dialect = prepared.dialect
@@ -317,20 +341,7 @@ def replay(prepared: Prepared, raw: RawRows) -> Result[Any]:
         compiled._loose_column_name_matching,
     )
     strategy = cursor.FullyBufferedCursorFetchStrategy(None, initial_buffer=raw.rows)
-    result: Any = CursorResult(ctx, strategy, cast("Any", raw.description))
-    if prepared.orm is None:
-        return cast("Result[Any]", result)
-    return cast(
-        "Result[Any]",
-        prepared.orm.orm_setup_cursor_result(
-            prepared.session,
-            prepared.statement,
-            prepared.parameters,
-            prepared.options,
-            prepared.bind_arguments,
-            result,
-        ),
-    )
+    return CursorResult(ctx, strategy, cast("Any", raw.description))
 
 
 # -- reading statements --------------------------------------------------------------------------
