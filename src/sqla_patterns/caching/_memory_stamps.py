@@ -45,6 +45,7 @@ class MemoryStamps:
         with self._lock:
             if self._leases:
                 self._expire()
+            before = self._number
             missing = [tag for tag in tags if tag not in self._stamps]
             if missing:
                 self._stamp(missing)
@@ -53,7 +54,7 @@ class MemoryStamps:
                 stamps[tag] = self._stamps[tag]
                 self._stamps.move_to_end(tag)
             leased = {tag for lease in self._leases.values() for tag in lease.tags if tag in stamps}
-            snapshot = Snapshot(self._epoch(), stamps, frozenset(leased))
+            snapshot = Snapshot(self._epoch(), stamps, frozenset(leased), before)
             self._forget()
             return snapshot
 

@@ -52,7 +52,8 @@ local function finish(field)
   redis.call('HDEL', main, field)
   leases[field] = nil
 end
-local answer = {generation, '0'}
+local fresh = nil
+local answer = {generation, '0', '0'}
 if operation == 'read' then
   local leased, expired, moment = {}, {}, nil
   for field, lease in pairs(leases) do
@@ -65,7 +66,6 @@ if operation == 'read' then
     end
   end
   for _, field in ipairs(expired) do finish(field) end
-  local fresh = nil
   local head = generation .. ':'
   for i = 2, #KEYS do
     local value = redis.call('GET', KEYS[i])
@@ -95,6 +95,7 @@ elseif operation == 'generation' and ARGV[4] == '1' then
   for field in pairs(leases) do redis.call('HDEL', main, field) end
 end
 answer[2] = redis.call('HGET', main, 'n') or '0'
+answer[3] = fresh and string.format('%d', tonumber(fresh) - 1) or answer[2]
 return answer
 """
 _DIGEST: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -164,9 +165,9 @@ class RedisStamps:
         """Return the epoch, the stamps and leases of `tags`."""
         names = list(tags)
         answer = self._run("read", names)
-        stamps = {name: int(value) for name, value in zip(names, answer[2::2], strict=True)}
-        leased = frozenset(name for name, flag in zip(names, answer[3::2], strict=True) if flag == "1")
-        return Snapshot(_epoch(answer), stamps, leased)
+        stamps = {name: int(value) for name, value in zip(names, answer[3::2], strict=True)}
+        leased = frozenset(name for name, flag in zip(names, answer[4::2], strict=True) if flag == "1")
+        return Snapshot(_epoch(answer), stamps, leased, int(answer[2]))
 
     def epoch(self) -> Epoch:
         """Return the epoch alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
@@ -28,10 +29,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from ..exceptions import InvalidArgumentError
 from ._stamps import Epoch, Snapshot, StampsUnavailableError, new_nonce
 
-__all__ = ("STAMPS_OPTION", "SQLStamps")
-
-#: The execution option of a store's own connections, by which the cache knows that their writes are none of the application's.
-STAMPS_OPTION: Final = "sqla_patterns_stamps"
+__all__ = ("SQLStamps",)
 
 _T = TypeVar("_T")
 
@@ -54,7 +52,7 @@ class SQLStamps:
             raise InvalidArgumentError(
                 f"SQLStamps({engine!r}): a database in memory is seen by one process alone; MemoryStamps() does the same faster."
             )
-        options: dict[str, Any] = {STAMPS_OPTION: True}
+        options: dict[str, Any] = {}
         if engine.dialect.name != "sqlite":
             options["isolation_level"] = "READ COMMITTED"
         self.engine: Final = engine
@@ -212,7 +210,7 @@ class SQLStamps:
         }
         if len(known) < len(keys):
             return None
-        return Snapshot(epoch, known, frozenset(tag for tag, key in keys.items() if key in leased))
+        return Snapshot(epoch, known, frozenset(tag for tag, key in keys.items() if key in leased), epoch.number)
 
     def _freshen(self, connection: Connection, epoch: Epoch, keys: dict[str, str]) -> Snapshot:
         """End expired leases and stamp the tags that have no stamp, at the epoch that this transaction has taken."""
@@ -231,8 +229,8 @@ class SQLStamps:
         self._stamp(connection, epoch, stale)
         snapshot = self._select(connection, keys)
         if snapshot is None:  # A lease has expired this very moment: what it covers counts as leased.
-            return Snapshot(epoch, dict.fromkeys(keys, epoch.number), frozenset(keys))
-        return snapshot
+            return Snapshot(epoch, dict.fromkeys(keys, epoch.number), frozenset(keys), epoch.number)
+        return snapshot if ended else replace(snapshot, before=epoch.number - 1)
 
     def _stamp(self, connection: Connection, epoch: Epoch, keys: Collection[str]) -> None:
         if not keys:

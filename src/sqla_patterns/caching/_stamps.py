@@ -43,6 +43,8 @@ class Snapshot:
     stamps: Mapping[str, int]
     #: Those of the tags that a commit under way may be changing.
     leased: frozenset[str]
+    #: The number of the epoch before this very question stamped tags that had no stamp: nobody has written anything since.
+    before: int
 
 
 @runtime_checkable
