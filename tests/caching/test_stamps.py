@@ -305,7 +305,7 @@ def test_redis_keys_have_the_prefix_and_one_slot(redis_stamps: RedisStamps, redi
     import redis
 
     redis_stamps.mark("one", ["a"], LEASE)
-    head = repr(redis_stamps).split()[1]
+    head = repr(redis_stamps).split()[1].rstrip(">")
     with redis.Redis.from_url(redis_url) as client:
         found = {key.decode() for key in client.scan_iter(match=f"{head}*")}
         assert found == {head, f"{head}:a"}

@@ -190,7 +190,7 @@ class RedisStamps:
         return _epoch(self._run("generation", (), "1" if drop_leases else "0"))
 
     def __repr__(self) -> str:
-        return f"<RedisStamps {self._main} on {self._client!r}>"
+        return f"<RedisStamps {self._main}>"
 
     def _run(self, operation: str, tags: Iterable[str] = (), *details: str) -> list[str]:
         keys = [self._main, *(self._head + tag.replace("\n", " ") for tag in tags)]
