@@ -25,7 +25,6 @@ from ._regions import Regions
 from ._relationships import answer_siblings, collection_tag, relationship_tags
 from ._stampede import FillLocks
 from ._stats import CacheEvent, CacheEvents, CacheStats
-from ._tags import tables_of
 
 if TYPE_CHECKING:
     from dogpile.cache.region import CacheRegion
@@ -133,7 +132,9 @@ class ORMCache:
         """
         return get_many(session, model, [key], FromCache(region), _object_tag).get(_hashable(model, key))
 
-    def get_many(self, session: Session, model: type[M], keys: Collection[Any], region: str = "default") -> dict[Any, M]:
+    def get_many(
+        self, session: Session, model: type[M], keys: Collection[Any], region: str = "default"
+    ) -> dict[Any, M]:
         """Return objects by primary key; keys without a row are left out.
 
         One look-up of all keys in the cache, and one SQL statement for those that are not in it.
@@ -152,7 +153,9 @@ class ORMCache:
         _run(sync, statement, parameters, first)
         lookup = first.lookup
         if lookup is None:
-            return CachePlan(first.region, first.reason or "no cache option, or the cache is not attached to this session")
+            return CachePlan(
+                first.region, first.reason or "no cache option, or the cache is not attached to this session"
+            )
         cached = lookup.outcome == "hit"
         age = time.time() - lookup.created if cached else None
         again = first
@@ -267,7 +270,9 @@ class ORMCache:
             request = None
         started = time.perf_counter()
         reason = self._reader.bypass_reason(state)
-        found = reason if reason is not None else self._reader.look(state, option, self._own_tags(state, option, request))
+        found = (
+            reason if reason is not None else self._reader.look(state, option, self._own_tags(state, option, request))
+        )
         if isinstance(found, str):
             self._report(CacheEvent("bypass", option.region, reason=found))
             if explanation is not None:
@@ -288,7 +293,8 @@ class ORMCache:
         if isinstance(option, RelationshipCache):
             prop = cast("Any", state.loader_strategy_path)[-1]
             return relationship_tags(prop.parent.class_, prop.key, state.lazy_loaded_from)
-        tag = self._reader.statement_tag(state.statement, cast("Any", state.parameters) or {})
+        statement, parameters = _replay.first_statement(state)
+        tag = self._reader.statement_tag(statement, parameters)
         return frozenset() if tag is None else frozenset({tag})
 
     # -- small things ----------------------------------------------------------------------------
@@ -320,19 +326,20 @@ class ORMCache:
 
 
 def _chosen(state: ORMExecuteState) -> FromCache | None:
-    """The option that is for this statement; the first one that fits wins."""
+    """The option that is for this statement; of each kind the first one that fits.
+
+    Loads that follow from a statement, as those of ``selectinload()``, have all of its options.
+    """
+    path: Any = state.loader_strategy_path
+    chosen: FromCache | None = None
     for option in state.user_defined_options:
         if isinstance(option, RelationshipCache):
-            path: Any = state.loader_strategy_path
-            if not path:
-                continue
-            mapper, prop = path[-2:]
-            chosen = option.for_path(mapper.mapper, prop.key)
-            if chosen is not None:
-                return chosen
-        elif isinstance(option, FromCache):
-            return option
-    return None
+            own = option.for_path(path[-2].mapper, path[-1].key) if path else None
+            if own is not None:
+                return own
+        elif isinstance(option, FromCache) and chosen is None:
+            chosen = option
+    return chosen
 
 
 class _Explanation:
@@ -384,7 +391,9 @@ def _engines_of(target: object) -> list[Engine]:
 def _persistent_state(obj: object) -> InstanceState[Any]:
     state: InstanceState[Any] | None = inspect(obj, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None:
-        raise StateError(f"{obj!r} has no identity in the database, so that nothing of it can be cached; flush it first.")
+        raise StateError(
+            f"{obj!r} has no identity in the database, so that nothing of it can be cached; flush it first."
+        )
     return state
 
 

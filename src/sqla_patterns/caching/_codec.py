@@ -262,7 +262,15 @@ class PickleCodec:
         try:
             rows: Sequence[Sequence[object]] = pickle.loads(pickled)
         # Signed, but of a class that is gone or has changed.
-        except (pickle.UnpicklingError, ImportError, AttributeError, TypeError, ValueError, LookupError, EOFError) as error:
+        except (
+            pickle.UnpicklingError,
+            ImportError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            LookupError,
+            EOFError,
+        ) as error:
             raise CorruptEntryError(str(error)) from error
         return rows
 

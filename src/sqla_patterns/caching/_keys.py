@@ -34,7 +34,7 @@ def encode(value: Any, where: str) -> bytes:
     return b"%b%d:%b" % (mark, len(data), data)
 
 
-def _encode(value: Any, where: str) -> tuple[bytes, bytes]:  # noqa: PLR0911 - a table of types
+def _encode(value: Any, where: str) -> tuple[bytes, bytes]:
     if value is None:
         return b"0", b""
     type_: type[Any] = type(value)
@@ -67,9 +67,7 @@ def _encode_container(value: Any, where: str) -> tuple[bytes, bytes]:
     if isinstance(value, (list, tuple)):
         return b"(", b"".join(encode(each, where) for each in cast("Sequence[Any]", value))
     if isinstance(value, Mapping):
-        pairs = [
-            encode(key, where) + encode(each, where) for key, each in cast("Mapping[Any, Any]", value).items()
-        ]
+        pairs = [encode(key, where) + encode(each, where) for key, each in cast("Mapping[Any, Any]", value).items()]
         return b"{", b"".join(sorted(pairs))
     if isinstance(value, Set):
         return b"<", b"".join(sorted(encode(each, where) for each in cast("Set[Any]", value)))

@@ -20,21 +20,23 @@ if TYPE_CHECKING:
 
 __all__ = ("Plan", "Plans")
 
-_LOCKS: Final = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+UPDATE|UPDATE|KEY\s+SHARE|SHARE)\b|\bLOCK\s+IN\s+SHARE\s+MODE\b", re.I)
+_LOCKS: Final = re.compile(
+    r"\bFOR\s+(?:NO\s+KEY\s+UPDATE|UPDATE|KEY\s+SHARE|SHARE)\b|\bLOCK\s+IN\s+SHARE\s+MODE\b", re.IGNORECASE
+)
 #: Called for what they do, not for what they return.
 _ACTS: Final = re.compile(
     r"\b(?:nextval|setval|lastval|currval|pg_(?:try_)?advisory\w*|get_lock|release_lock|(?:pg_)?sleep|set_config)\s*\("
     r"|\bNEXT\s+VALUE\s+FOR\b|\bNEXTVAL\b",
-    re.I,
+    re.IGNORECASE,
 )
 #: Another answer each time, without any write.
 _VOLATILE: Final = re.compile(
     r"\b(?:now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|sysdate|curdate|curtime|unix_timestamp"
     r"|utc_(?:timestamp|date|time)|random|rand|randomblob|uuid|uuid_generate_v\w+|gen_random_uuid|uuidv[47])\s*\("
     r"|\b(?:CURRENT_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP)\b",
-    re.I,
+    re.IGNORECASE,
 )
-_SQLITE_CLOCK: Final = re.compile(r"\b(?:date|time|datetime|julianday|unixepoch|strftime)\s*\(", re.I)
+_SQLITE_CLOCK: Final = re.compile(r"\b(?:date|time|datetime|julianday|unixepoch|strftime)\s*\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

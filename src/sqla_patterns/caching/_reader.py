@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
     from ._codec import Codec
     from ._entries import Header
-    from ._guard import Guard, Ticket
+    from ._guard import Guard
     from ._options import FromCache
     from ._plans import Plan
     from ._regions import Region, Regions
     from ._replay import Prepared, RawRows
+    from ._ticket import Ticket
 
 __all__ = ("Found", "Lookup", "Reader")
 
@@ -124,9 +125,7 @@ class Reader:
             return ticket.bypass
         return Lookup(option, region, prepared, plan, tags, key, ticket)
 
-    def key(
-        self, state: ORMExecuteState, option: FromCache, prepared: Prepared, plan: Plan, identity: str
-    ) -> str:
+    def key(self, state: ORMExecuteState, option: FromCache, prepared: Prepared, plan: Plan, identity: str) -> str:
         """The key of the statement: all that its rows depend on beside the tables' contents."""
         varied = [_evaluate(self.vary, state), _evaluate(option.vary, state)]
         words: list[object] = [self.namespace, self.codec.name, identity, option.cache_key]
@@ -264,8 +263,10 @@ class Reader:
         except UnencodableValueError as error:
             self.report(CacheEvent("refused", name, lookup.key, sql, f"unencodable: {error}"))
             return
-        kept = lookup.region.put_many(packed) if len(packed) > 1 else all(
-            lookup.region.put(key, data) for key, data in packed.items()
+        kept = (
+            lookup.region.put_many(packed)
+            if len(packed) > 1
+            else all(lookup.region.put(key, data) for key, data in packed.items())
         )
         if kept:
             lookup.size = sum(map(len, packed.values()))

@@ -37,6 +37,7 @@ __all__ = (
     "await_here",
     "bound_values",
     "fetch",
+    "first_statement",
     "identities",
     "identity_token",
     "in_event_loop",
@@ -165,6 +166,7 @@ def prepare(state: ORMExecuteState) -> Prepared:
     bind_arguments = dict(state.bind_arguments)
     options = state.local_execution_options
     if orm is not None:
+        options = _without_inherited_yield_per(options)
         given = (parameters,) if _takes_parameters(orm) else ()
         # 2.0 returns two values, 2.1 three. False: this is not the pass before the events, but the one that flushes.
         statement, options, *rest = cast(
@@ -179,6 +181,18 @@ def prepare(state: ORMExecuteState) -> Prepared:
     bind_arguments.pop("_sa_skip_events", None)
     bind = session.get_bind(**bind_arguments)
     return _compile(session, statement, cast("Mapping[str, Any]", parameters or {}), options, bind_arguments, bind, orm)
+
+
+def _without_inherited_yield_per(options: Any) -> Any:
+    """The execution options as the pass that flushes should see them.
+
+    The pass before the events has added those of the statement that this load follows from. A second one must not take a ``yield_per``
+    among them for its own.
+    """
+    load_options = options.get("_sa_orm_load_options")
+    if "yield_per" not in options or load_options is None or load_options._yield_per is not None:
+        return options
+    return util.immutabledict({name: value for name, value in options.items() if name != "yield_per"})
 
 
 @cache
@@ -202,9 +216,7 @@ def _compile(
     compiled, values = _compiled(
         statement, bind.dialect, merged.get("compiled_cache", engine._compiled_cache), parameters, schema_map
     )
-    return Prepared(
-        session, statement, parameters, options, bind_arguments, bind, schema_map, compiled, values, orm
-    )
+    return Prepared(session, statement, parameters, options, bind_arguments, bind, schema_map, compiled, values, orm)
 
 
 def _connection_options(session: Session, bind: Engine | Connection) -> Any:
@@ -362,7 +374,7 @@ def is_refresh(state: ORMExecuteState) -> bool:
     """
     if state.is_column_load:
         return True
-    options: Any = state.local_execution_options.get("_sa_orm_load_options") or state.load_options
+    options: Any = state.local_execution_options.get("_sa_orm_load_options")
     while options is not None:
         if options._populate_existing or options._refresh_state is not None or options._is_user_refresh:
             return True
@@ -468,6 +480,15 @@ def lazy_parameters(prop: RelationshipProperty[Any], state: InstanceState[Any]) 
         parameters = strategy._generate_lazy_clause(state, base.PASSIVE_NO_FETCH)[1]
     missing = any(value is None or isinstance(value, base.LoaderCallableStatus) for value in parameters.values())
     return None if missing else parameters
+
+
+def first_statement(state: ORMExecuteState) -> tuple[Executable, Mapping[str, Any]]:
+    """The statement that the user ran, and its parameters, of which this one may be a part, as a load of ``selectinload()`` is."""
+    options: Any = state.local_execution_options.get("_sa_orm_load_options")
+    top = None if options is None else options._sa_top_level_orm_context
+    if top is None:
+        return state.statement, cast("Mapping[str, Any]", state.parameters or {})
+    return top.user_passed_query, top.params or {}
 
 
 def with_parameters(prepared: Prepared, parameters: Mapping[str, Any]) -> Prepared:
