@@ -16,6 +16,7 @@ from dogpile.cache.region import CacheRegion
 from sqlalchemy import (
     JSON,
     Column,
+    Connection,
     DateTime,
     Engine,
     ForeignKey,
@@ -168,7 +169,7 @@ class Fish(Animal):
 PEOPLE = 12
 
 
-def fill(engine: Engine) -> None:
+def fill(engine: Engine | Connection) -> None:
     """Create the tables and some rows."""
     Base.metadata.create_all(engine)
     with Session(engine) as session:
