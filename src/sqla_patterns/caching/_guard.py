@@ -27,13 +27,13 @@ from ._sql_stamps import SQLStamps
 from ._stamps import Snapshot, StampStore
 from ._tags import EVERYTHING, SchemaMap, TableName, expand, table_tags, tables_of
 from ._ticket import Ticket
-from ._tracker import NOW, SNAPSHOT, SQLITE, Link, Tracker, root_of
+from ._tracker import NOW, SNAPSHOT, SQLITE, Link, Tracker, in_sqlite_transaction, root_of
 from ._writes import RawDML, WriteCollector
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ("Guard",)
+__all__ = ("Guard", "Ticket")
 
 _REPLICA_OPTION: Final = "cache_replica"
 
@@ -70,6 +70,7 @@ class Guard:
         self._joined: WeakKeyDictionary[SessionTransaction, dict[Engine, Connection]] = WeakKeyDictionary()
         #: SQLite engines of which a transaction is known to hold no snapshot until it writes.
         self._bare: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+        self._translates = False
         #: What to listen to on sessions, beside what the cache listens to itself.
         self.session_listeners: Final[Mapping[str, Callable[..., None]]] = {
             "after_transaction_create": self._transaction_created,
@@ -143,6 +144,7 @@ class Guard:
         extra: Collection[str] = (),
     ) -> frozenset[str]:
         """The tags of a read of `tables`, and of what they are declared to depend on; `extra` are other tags of it."""
+        self._translates = self._translates or bool(schema_map)
         return table_tags(bind, expand(tables, self._depends), schema_map) | frozenset(extra)
 
     def ticket(
@@ -186,7 +188,7 @@ class Guard:
         if level == SQLITE:
             # Also without BEGIN, a result that is still being read keeps the connection at its snapshot; so nothing is put
             # that could be newer than the horizon, but there is no snapshot that a hit has to wait for.
-            strict = _in_sqlite_transaction(connection)
+            strict = in_sqlite_transaction(connection)
             if not link.dirty:
                 self._bare[root_of(connection.engine)] = not strict
         elif level not in NOW and not strict:
@@ -217,14 +219,18 @@ class Guard:
         if tags:
             self._contact.touch(tags)
 
+    def touch_tables(self, tables: Collection[TableName], schema_map: SchemaMap | None = None) -> None:
+        """Void the entries that read one of `tables`, in whatever database they are."""
+        engines = self._tracker.engines()
+        if not engines or (self._translates and schema_map is None):
+            # Nobody can tell which schemas the tables are in.
+            self.touch({EVERYTHING})
+        elif tables:
+            self.touch({tag for engine in engines for tag in table_tags(engine, tables, schema_map)})
+
     def touch_all(self, *, drop_leases: bool = False) -> None:
         """Void all entries; with `drop_leases`, also forget prepared transactions that nobody will ever finish."""
         self._contact.new_generation(drop_leases=drop_leases)
-
-
-def _in_sqlite_transaction(connection: Connection) -> bool:
-    driver: object = connection.connection.driver_connection
-    return bool(getattr(driver, "in_transaction", True))
 
 
 def _declared(depends: Mapping[Any, Iterable[Any]]) -> dict[TableName, frozenset[TableName]]:

@@ -19,9 +19,9 @@ from sqlalchemy.engine.interfaces import ExecutionContext
 from ._contact import Contact, Lease
 from ._stamps import Epoch
 from ._tags import EVERYTHING, schema_map_of, table_tags
-from ._writes import Raw, WriteCollector, Writes
+from ._writes import Raw, WriteCollector, Writes, prepared_xid
 
-__all__ = ("AUTOCOMMIT", "NOW", "SNAPSHOT", "SQLITE", "Link", "Tracker", "root_of")
+__all__ = ("AUTOCOMMIT", "NOW", "SNAPSHOT", "SQLITE", "Link", "Tracker", "in_sqlite_transaction", "root_of")
 
 AUTOCOMMIT: Final = "AUTOCOMMIT"
 SQLITE: Final = "SQLITE"
@@ -44,7 +44,7 @@ _PINS: Final = {
 class Link:
     """What is known of one DBAPI connection and the transaction in it."""
 
-    __slots__ = ("base", "dirty", "horizon", "instant", "level", "pending", "prepared", "snapshot", "untouched")
+    __slots__ = ("bare", "base", "dirty", "horizon", "instant", "level", "pending", "prepared", "snapshot", "untouched")
 
     def __init__(self) -> None:
         #: The isolation level that the connection has unless told otherwise.
@@ -55,6 +55,8 @@ class Link:
         self.horizon: Epoch | None = None
         #: Whether the transaction has the snapshot that it will keep.
         self.snapshot = False
+        #: Whether releasing a savepoint may commit.
+        self.bare = False
         #: Whether it has executed nothing so far.
         self.untouched = False
         #: The tags of what was written and not committed.
@@ -81,6 +83,8 @@ class Tracker:
             "begin_twophase": self._begin_twophase,
             "commit": self._commit,
             "rollback": self._rollback,
+            "savepoint": self._savepoint,
+            "release_savepoint": self._release,
             "prepare_twophase": self._prepare,
             "commit_twophase": self._commit_twophase,
             "rollback_twophase": self._rollback_twophase,
@@ -109,6 +113,11 @@ class Tracker:
                     if event.contains(engine, name, listener):
                         event.remove(engine, name, listener)
             self._engines.clear()
+
+    def engines(self) -> list[Engine]:
+        """The engines that are listened to."""
+        with self._lock:
+            return list(self._engines)
 
     def tracks(self, engine: Engine) -> bool:
         """Whether `engine` is listened to."""
@@ -166,6 +175,7 @@ class Tracker:
     def _look(self, connection: Connection, link: Link) -> None:
         link.snapshot = False
         link.untouched = True
+        link.bare = False
         link.horizon = None
         option: object = connection.get_execution_options().get("isolation_level")
         if isinstance(option, str):
@@ -200,6 +210,16 @@ class Tracker:
             link.pending.append(self._contact.mark(link.dirty))
             link.dirty = set()
 
+    def _savepoint(self, connection: Connection, name: str | None) -> None:
+        if connection.dialect.name == "sqlite" and not in_sqlite_transaction(connection):
+            # The driver begins a transaction before DML only, and to SQLite this savepoint will be one.
+            self.link(connection).bare = True
+
+    def _release(self, connection: Connection, name: str, context: Any) -> None:
+        link = self.link(connection)
+        if link.bare and link.dirty:
+            link.pending.append(self._contact.mark(link.dirty))
+
     def _rollback(self, connection: Connection) -> None:
         if connection.invalidated:
             # Nobody knows whether the COMMIT that was sent took effect: the lease stays until it expires.
@@ -218,21 +238,27 @@ class Tracker:
     def _commit_twophase(self, connection: Connection, xid: Any, is_prepared: bool) -> None:
         if not is_prepared:
             self._commit(connection)
-        self._end_prepared(connection, xid, is_prepared)
+        self._end_prepared(connection)
 
     def _rollback_twophase(self, connection: Connection, xid: Any, is_prepared: bool) -> None:
         if not connection.invalidated:
             self.link(connection).dirty = set()
-            self._end_prepared(connection, xid, is_prepared)
+            self._end_prepared(connection)
 
-    def _end_prepared(self, connection: Connection, xid: Any, is_prepared: bool) -> None:
+    def _end_prepared(self, connection: Connection) -> None:
         link = self.link(connection)
         if link.prepared is not None:
             link.pending.append(link.prepared)
-        elif is_prepared:
-            # Prepared by somebody else, perhaps by a process that is gone: the store knows what it wrote.
-            link.pending.append(Lease(_prepared(xid), frozenset()))
         link.prepared = None
+
+    def _end_by_hand(self, link: Link, xid: str | None) -> None:
+        """Prepared by somebody else, perhaps by a process that is gone: the store knows what it wrote.
+
+        SQLAlchemy's ``commit_prepared()`` sends a statement and no event.
+        """
+        name = _prepared(xid)
+        if xid is not None and all(lease.name != name for lease in link.pending):
+            link.pending.append(Lease(name, frozenset()))
 
     def _checkin(self, connection: Any, record: Any) -> None:
         link: Link | None = record.info.get(self)
@@ -263,6 +289,9 @@ class Tracker:
         link = self.link(connection)
         if writes.raw is Raw.ISOLATION:
             link.level, link.base, link.horizon = "UNKNOWN", None, None
+        if writes.raw is Raw.PREPARED:
+            self._end_by_hand(link, prepared_xid(statement, parameters))
+            return
         tags = _tags(connection, writes, context)
         if link.level == AUTOCOMMIT:
             if tags:
@@ -304,6 +333,12 @@ def root_of(engine: Engine) -> Engine:
     # Nothing public leads back. Without it, an engine is taken for itself.
     proxied: object = getattr(engine, "_proxied", None)
     return root_of(proxied) if isinstance(proxied, Engine) else engine
+
+
+def in_sqlite_transaction(connection: Connection) -> bool:
+    """Whether SQLite is in a transaction, which it need not be where SQLAlchemy is."""
+    driver: object = connection.connection.driver_connection
+    return bool(getattr(driver, "in_transaction", True))
 
 
 def _normal(level: str) -> str:

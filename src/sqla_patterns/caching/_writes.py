@@ -23,9 +23,10 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ..exceptions import PatternError
+from ._dependencies import dependencies
 from ._tags import TableName, real_tables, tables_in, tables_of
 
-__all__ = ("TOUCHES_OPTION", "Raw", "RawDML", "RawWriteError", "WriteCollector", "Writes", "raw_kind")
+__all__ = ("TOUCHES_OPTION", "Raw", "RawDML", "RawWriteError", "WriteCollector", "Writes", "prepared_xid", "raw_kind")
 
 RawDML: TypeAlias = Literal["flush_all", "raise", "ignore"]
 
@@ -44,6 +45,7 @@ class Raw(Enum):
     WRITE = "write"
     DDL = "ddl"
     COMMIT = "commit"
+    PREPARED = "end of a prepared transaction"
     ISOLATION = "isolation"
 
 
@@ -76,10 +78,13 @@ _WRITING: Final = re.compile(
 )
 _FOR_UPDATE: Final = re.compile(r"\bfor\s+(no\s+key\s+)?update\b", re.IGNORECASE)
 _ISOLATION: Final = re.compile(r"\b(isolation|transaction_isolation|tx_isolation|read_uncommitted)\b", re.IGNORECASE)
+_PREPARED: Final = re.compile(r"\s*((commit|rollback)\s+prepared|xa\s+(commit|rollback))\b", re.IGNORECASE)
+_XID: Final = re.compile(r"'([^']*)'")
 _READS: Final = frozenset(
     {"select", "with", "values", "table", "show", "describe", "desc", "explain", "pragma", "set", "reset", "use", "begin",
      "start", "savepoint", "release", "rollback", "abort", "declare", "fetch", "move", "close", "listen", "unlisten",
-     "notify", "lock", "unlock", "discard", "analyze", "kill"}
+     "notify", "lock", "unlock", "discard", "analyze", "kill",
+     "prepare", "deallocate", "xa"}
 )  # fmt: skip
 _MAY_WRITE_INSIDE: Final = frozenset({"with", "explain"})
 _DDL_WORDS: Final = frozenset(
@@ -92,9 +97,10 @@ def raw_kind(sql: str) -> Raw:
     bare = _NOISE.sub(" ", sql)
     match = _HEAD.match(bare)
     head = match[1].lower() if match else ""
+    if _PREPARED.match(bare):
+        return Raw.PREPARED
     if head in {"commit", "end"}:
-        # The second phase of two has events of its own.
-        return Raw.READ if re.match(r"[\s(;]*commit\s+prepared\b", bare, re.IGNORECASE) else Raw.COMMIT
+        return Raw.COMMIT
     if head in _DDL_WORDS:
         return Raw.DDL
     if head not in _READS:
@@ -106,6 +112,14 @@ def raw_kind(sql: str) -> Raw:
             return Raw.COMMIT
     # SELECT ... INTO makes a table on PostgreSQL and sets a variable on MariaDB; neither is one that was cached.
     return Raw.ISOLATION if _ISOLATION.search(bare) and head != "select" else Raw.READ
+
+
+def prepared_xid(sql: str, parameters: object) -> str | None:
+    """The name of the prepared transaction that a statement in plain text ends."""
+    if match := _XID.search(sql):
+        return match[1]
+    values = list(cast("Mapping[str, object]", parameters).values()) if isinstance(parameters, Mapping) else parameters
+    return str(cast("list[object]", values)[0]) if isinstance(values, (list, tuple)) and values else None
 
 
 # -- compiled statements -------------------------------------------------------------------------
@@ -198,12 +212,17 @@ def _of_dml(statement: UpdateBase, compiled: Compiled, seen: dict[MetaData, int]
         kinds = ("update",)
     tables = set(tables_in(target))
     real = set(real_tables(target))
-    if isinstance(statement, Update) and compiled.dialect.name in {"mysql", "mariadb"}:
+    state: Any = getattr(compiled, "dml_compile_state", None) or getattr(compiled, "compile_state", None)
+    if (
+        isinstance(statement, Update)
+        and compiled.dialect.name in {"mysql", "mariadb"}
+        and getattr(state, "is_multitable", True)
+    ):
         # UPDATE a, b SET a.x = ..., b.y = ... writes to both.
-        for part in visitors.iterate(statement):
-            if isinstance(part, Table):
-                tables |= tables_in(part)
-                real |= real_tables(part)
+        names = dependencies(statement, compiled.dialect).tables
+        tables |= names
+        metadata = {table.metadata for table in real}
+        real |= {table for each in metadata for table in each.tables.values() if (table.schema, table.name) in names}
     for table in real:
         seen[table.metadata] = len(table.metadata.tables)
     for kind in kinds:
@@ -220,26 +239,33 @@ def _declared(things: object) -> frozenset[TableName]:
 
 # -- foreign keys --------------------------------------------------------------------------------
 
-_ACTIONS: Final = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+_ACTIONS: Final = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
 def _cascades(tables: Iterable[Table], kind: str) -> set[TableName]:
     """The tables that the database changes when rows of `tables` are deleted or updated."""
     found: set[TableName] = set()
-    done: set[tuple[Table, str]] = set()
-    open_ = [(table, kind) for table in tables]
+    done: set[tuple[Table, str, frozenset[str] | None]] = set()
+    # With an update go the columns that it may change; None is any.
+    open_: list[tuple[Table, str, frozenset[str] | None]] = [(table, kind, None) for table in tables]
     while open_:
-        parent, what = step = open_.pop()
+        parent, what, columns = step = open_.pop()
         if step in done:
             continue
         done.add(step)
         for child in parent.metadata.tables.values():
             for constraint in child.foreign_key_constraints:
-                action = (constraint.ondelete if what == "delete" else constraint.onupdate) or ""
-                if action.upper() not in _ACTIONS and not action.upper().startswith(("SET NULL", "SET DEFAULT")):
+                action = ((constraint.ondelete if what == "delete" else constraint.onupdate) or "").upper()
+                if not action.startswith(_ACTIONS):
                     continue
                 # By name: the table that a foreign key refers to may not be defined yet.
-                if any(key.target_fullname.rpartition(".")[0] == parent.fullname for key in constraint.elements):
+                targets = [key.target_fullname.rpartition(".") for key in constraint.elements]
+                if any(
+                    table == parent.fullname and (columns is None or column in columns) for table, _, column in targets
+                ):
                     found.add(TableName(child.schema, child.name))
-                    open_.append((child, "delete" if what == "delete" and action.upper() == "CASCADE" else "update"))
+                    if what == "delete" and action == "CASCADE":
+                        open_.append((child, "delete", None))
+                    else:
+                        open_.append((child, "update", frozenset(column.name for column in constraint.columns)))
     return found
