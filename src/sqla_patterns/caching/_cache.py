@@ -25,6 +25,7 @@ from ._regions import Regions
 from ._relationships import answer_siblings, collection_tag, relationship_tags
 from ._stampede import FillLocks
 from ._stats import CacheEvent, CacheEvents, CacheStats
+from ._tags import tables_of
 
 if TYPE_CHECKING:
     from dogpile.cache.region import CacheRegion
@@ -234,7 +235,7 @@ class ORMCache:
 
     def invalidate_tables(self, *tables: Tag) -> None:
         """End whatever depends on the tables: mapped classes, tables or names; for writes that the cache cannot see."""
-        self._guard.touch_tables(tables)
+        self._guard.touch_tables(frozenset(name for table in tables for name in tables_of(table)))
         self._report(CacheEvent("invalidate", reason="tables"))
 
     def invalidate_tags(self, *tags: str) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from sqlalchemy import LABEL_STYLE_DISAMBIGUATE_ONLY, ClauseElement, Executable, GenerativeSelect, UpdateBase, util
 from sqlalchemy.engine import CursorResult, cursor, default
-from sqlalchemy.orm import Session, base, context
+from sqlalchemy.orm import Query, Session, base, context
 from sqlalchemy.orm import session as orm_session
 from sqlalchemy.sql import compiler, visitors
 
@@ -108,6 +108,7 @@ _NEEDED: Final[tuple[tuple[object, str], ...]] = (
     (default.DefaultExecutionContext, "_is_server_side"),
     (default, "CACHE_HIT"),
     (context.QueryContext, "default_load_options"),
+    (Query, "_statement_20"),
 )
 
 
@@ -212,7 +213,9 @@ def _compile(
 ) -> Prepared:
     merged = cast("Any", statement)._execution_options.merge_with(_connection_options(session, bind), options)
     engine = bind.engine
-    schema_map: Mapping[str | None, str | None] = merged.get("schema_translate_map") or {}
+    # Rendering SQL adds a word for None to the user's dictionary.
+    given: Mapping[str | None, str | None] = merged.get("schema_translate_map") or {}
+    schema_map = {schema: real for schema, real in given.items() if schema != "_none"}
     compiled, values = _compiled(
         statement, bind.dialect, merged.get("compiled_cache", engine._compiled_cache), parameters, schema_map
     )
@@ -422,8 +425,9 @@ def tag_of_statement(
 
     A ``Query`` and the ``select()`` of the same rows, with whatever loader options, come out the same.
     """
-    if hasattr(statement, "__clause_element__"):
-        statement = statement.__clause_element__()
+    if isinstance(statement, Query):
+        # As it is run: Query.statement has the columns of a subquery, among them those that are deferred.
+        statement = cast("Any", statement)._statement_20()
     if getattr(statement, "_with_options", ()):
         statement = statement._clone()
         statement._with_options = ()
