@@ -91,7 +91,13 @@ def _to_datetime(value: str) -> datetime:
 def _from_time(value: time) -> str:
     if value.tzinfo is not None and type(value.tzinfo).__module__ != "datetime":
         raise UnencodableValueError(f"{value!r} has a time zone that no other process can be told of")
-    return value.isoformat()
+    return f"{value.isoformat()}#1" if value.fold else value.isoformat()
+
+
+def _to_time(value: str) -> time:
+    text, mark, _ = value.partition("#")
+    found = time.fromisoformat(text)
+    return found.replace(fold=1) if mark else found
 
 
 #: The mark of a column, its type, to JSON, from JSON.
@@ -99,7 +105,7 @@ _KINDS: Final[tuple[tuple[str, type[Any], Callable[[Any], Any], Callable[[Any], 
     ("M", datetime, _from_datetime, _to_datetime),
     ("m", datetime, _from_datetime, datetime.fromisoformat),
     ("D", date, date.isoformat, date.fromisoformat),
-    ("T", time, _from_time, time.fromisoformat),
+    ("T", time, _from_time, _to_time),
     ("I", timedelta, _from_timedelta, _to_timedelta),
     ("N", Decimal, str, Decimal),
     ("U", UUID, str, UUID),
