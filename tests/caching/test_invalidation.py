@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, delete, event, exists, func, insert, select, text, union_all, update
 from sqlalchemy.dialects import mysql as mysql_dialect
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker, with_loader_criteria
 
 from sqla_patterns.caching._guard import Guard
@@ -540,6 +541,37 @@ def test_a_session_on_an_external_connection_that_is_rolled_back_changes_nothing
             session.commit()
         transaction.rollback()
     assert world.changed() == set()
+
+
+async def test_async_sessions_write_and_read_through_the_same_guard(async_engine: AsyncEngine) -> None:
+    reader = Reader(Guard(MemoryStamps()))
+    reader.guard.track_engine(async_engine)
+    make = async_sessionmaker(async_engine, expire_on_commit=False)
+    reader.attach(make)
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with make() as session:
+        await session.run_sync(fill)
+    statement = select(Club.name).where(Club.id == 1)
+
+    async def look() -> tuple[str, str]:
+        async with make() as session:
+            rows = await session.run_sync(lambda sync: reader.rows(sync, statement))
+            return rows[0][0], reader.last
+
+    assert await look() == ("chess", "put")
+    assert await look() == ("chess", "hit")
+    async with make() as session:
+        await session.execute(update(Club).where(Club.id == 1).values(name="async"))
+        assert (await look())[0] == "chess"
+        assert await session.run_sync(lambda sync: reader.rows(sync, statement)) == [("async",)]
+        assert reader.last == "read"
+        await session.commit()
+    assert await look() == ("async", "put")
+    assert await look() == ("async", "hit")
+    async with async_engine.begin() as connection:
+        await connection.execute(update(TABLES["club"]).values(name="core"))
+    assert await look() == ("core", "put")
 
 
 @pytest.mark.only_on("sqlite")

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.engine.interfaces import ExecutionContext
 
 from ._contact import Contact, Lease
-from ._stamps import Epoch
+from ._stamps import Epoch, StampsUnavailableError
 from ._tags import EVERYTHING, schema_map_of, table_tags
 from ._writes import Raw, WriteCollector, Writes, prepared_xid
 
@@ -205,10 +205,20 @@ class Tracker:
         self._begin(connection)
 
     def _commit(self, connection: Connection) -> None:
+        # SQLAlchemy takes a transaction whose COMMIT was not sent for ended, and a session that is closed then returns the connection to
+        # the pool as it is: whoever is next would commit what was refused.
+        self._mark_commit(connection, lambda: connection.dialect.do_rollback(connection.connection))
+
+    def _mark_commit(self, connection: Connection, undo: Callable[[], None]) -> None:
         link = self.link(connection)
         if link.dirty:
-            link.pending.append(self._contact.mark(link.dirty))
-            link.dirty = set()
+            try:
+                link.pending.append(self._contact.mark(link.dirty))
+            except StampsUnavailableError:
+                undo()
+                raise
+            finally:
+                link.dirty = set()
 
     def _savepoint(self, connection: Connection, name: str | None) -> None:
         if connection.dialect.name == "sqlite" and not in_sqlite_transaction(connection):
@@ -237,7 +247,7 @@ class Tracker:
 
     def _commit_twophase(self, connection: Connection, xid: Any, is_prepared: bool) -> None:
         if not is_prepared:
-            self._commit(connection)
+            self._mark_commit(connection, connection.invalidate)
         self._end_prepared(connection)
 
     def _rollback_twophase(self, connection: Connection, xid: Any, is_prepared: bool) -> None:
