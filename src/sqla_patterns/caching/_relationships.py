@@ -32,9 +32,7 @@ __all__ = ("answer_siblings", "collection_tag", "relationship_tags")
 _MOST: Final = 1000
 
 
-def relationship_tags(
-    owner: type[Any], key: str, lazy: InstanceState[Any] | None = None
-) -> frozenset[str]:
+def relationship_tags(owner: type[Any], key: str, lazy: InstanceState[Any] | None = None) -> frozenset[str]:
     """The tags of the loads of a relationship, and of the lazy load of one object."""
     name = f"{owner.__module__}.{owner.__qualname__}.{key}"
     tags = {f"r:{name}"}

@@ -84,6 +84,9 @@ class Prepared:
     schema_translate_map: Mapping[str | None, str | None]
     compiled: SQLCompiler
     values: Mapping[str, Any]
+    """Of all parameters by the name that they have in the SQL."""
+    evaluate: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    """Makes `values` from parameters."""
     orm: Any
     """The ORM's compile state class; None for a statement of Core."""
 
@@ -216,10 +219,13 @@ def _compile(
     # Rendering SQL adds a word for None to the user's dictionary.
     given: Mapping[str | None, str | None] = merged.get("schema_translate_map") or {}
     schema_map = {schema: real for schema, real in given.items() if schema != "_none"}
-    compiled, values = _compiled(
+    compiled, evaluate = _compiled(
         statement, bind.dialect, merged.get("compiled_cache", engine._compiled_cache), parameters, schema_map
     )
-    return Prepared(session, statement, parameters, options, bind_arguments, bind, schema_map, compiled, values, orm)
+    values = evaluate(parameters)
+    return Prepared(
+        session, statement, parameters, options, bind_arguments, bind, schema_map, compiled, values, evaluate, orm
+    )
 
 
 def _connection_options(session: Session, bind: Engine | Connection) -> Any:
@@ -242,7 +248,7 @@ def _compiled(
     compiled_cache: Any,
     parameters: Mapping[str, Any],
     schema_map: Mapping[str | None, str | None],
-) -> tuple[SQLCompiler, Mapping[str, Any]]:
+) -> tuple[SQLCompiler, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
     found = statement._compile_w_cache(
         dialect=dialect,
         compiled_cache=compiled_cache,
@@ -251,10 +257,16 @@ def _compiled(
     )
     compiled: SQLCompiler = found[0]
     more: dict[str, Any] = {} if len(found) == 3 else {"_collected_params": found[2]}
-    values = compiled.construct_params(
-        cast("Any", parameters or None), extracted_parameters=found[1], escape_names=False, **more
-    )
-    return compiled, cast("Mapping[str, Any]", values)
+
+    def evaluate(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        return cast(
+            "Mapping[str, Any]",
+            compiled.construct_params(
+                cast("Any", parameters or None), extracted_parameters=found[1], escape_names=False, **more
+            ),
+        )
+
+    return compiled, evaluate
 
 
 def bound_values(compiled: SQLCompiler, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -433,7 +445,8 @@ def tag_of_statement(
         statement._with_options = ()
     if isinstance(statement, GenerativeSelect):
         statement = statement.set_label_style(LABEL_STYLE_DISAMBIGUATE_ONLY)
-    return _compiled(statement, _NEUTRAL, compiled_cache, parameters, {})
+    compiled, evaluate = _compiled(statement, _NEUTRAL, compiled_cache, parameters, {})
+    return compiled, evaluate(parameters)
 
 
 def writes_rows(statement: Executable) -> bool:
@@ -498,7 +511,7 @@ def first_statement(state: ORMExecuteState) -> tuple[Executable, Mapping[str, An
 def with_parameters(prepared: Prepared, parameters: Mapping[str, Any]) -> Prepared:
     """The same statement with other values for its parameters."""
     merged = {**prepared.parameters, **parameters}
-    return dataclasses.replace(prepared, parameters=merged, values={**prepared.values, **parameters})
+    return dataclasses.replace(prepared, parameters=merged, values=prepared.evaluate(merged))
 
 
 def multiplies_rows(prepared: Prepared) -> bool:
