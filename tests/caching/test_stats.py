@@ -112,7 +112,7 @@ def test_explain_says_why_a_statement_is_not_cached(world: World) -> None:
     with world.session() as session:
         assert world.cache.explain(session, cached.with_for_update()).advice.endswith("database: locks.")
         assert "no cache option" in world.cache.explain(session, people).advice
-        session.add(Person(name="new"))
+        session.add(Person(id=500, name="new"))
         plan = world.cache.explain(session, cached)
         assert (plan.reason, plan.worthwhile) == ("own_writes", None)
 

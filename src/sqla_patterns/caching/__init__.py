@@ -1,11 +1,9 @@
 """Query caching."""
 
 try:
-    import dogpile.cache  # noqa: F401
+    import dogpile.cache as _dogpile  # noqa: F401 # pyright: ignore[reportUnusedImport]
 except ModuleNotFoundError as error:
-    raise ImportError(
-        "sqla_patterns.caching needs dogpile.cache: pip install 'sqla-patterns[caching]'"
-    ) from error
+    raise ImportError("sqla_patterns.caching needs dogpile.cache: pip install 'sqla-patterns[caching]'") from error
 
 from ._cache import ORMCache as ORMCache
 from ._codec import Codec as Codec

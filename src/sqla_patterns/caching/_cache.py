@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from sqlalchemy import Engine, inspect
-from sqlalchemy.orm import InstanceState, Mapper, Query, QueryableAttribute, Session, scoped_session, sessionmaker
+from sqlalchemy.orm import (
+    InstanceState,
+    Mapper,
+    Query,
+    QueryableAttribute,
+    RelationshipProperty,
+    Session,
+    scoped_session,
+    sessionmaker,
+)
 
 from .._attach import Attachment, SessionTarget, attach
 from ..exceptions import InvalidArgumentError, StateError
@@ -213,7 +222,7 @@ class ORMCache:
         of what it is for. Writes that the cache can see need no call at all.
         """
         if isinstance(opt, RelationshipCache):
-            self._touch(frozenset().union(*(relationship_tags(cls, key) for cls, key in opt.relationships)))
+            self._touch({tag for cls, key in opt.relationships for tag in relationship_tags(cls, key)})
             return
         tag = self._reader.statement_tag(statement, parameters or {})
         if tag is None:
@@ -226,7 +235,10 @@ class ORMCache:
     def invalidate_relationship(self, obj: object, attribute: QueryableAttribute[Any]) -> None:
         """End the cached lazy load of one attribute of one object."""
         state = _persistent_state(obj)
-        self._touch(collection_tag(state, attribute.property))
+        prop = attribute.property
+        if not isinstance(prop, RelationshipProperty):
+            raise InvalidArgumentError(f"{attribute!r} is no relationship, so that no lazy load of it is cached")
+        self._touch(collection_tag(state, prop))
 
     def invalidate_object(self, obj: object) -> None:
         """End what `get()` and `get_many()` have cached of one object; statements are ended by `invalidate_tables()`."""

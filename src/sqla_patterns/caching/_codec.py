@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -131,7 +131,7 @@ def _kind(type_: type[Any]) -> tuple[str, type[Any], Callable[[Any], Any], Calla
 
 def _tagged(value: Any) -> Any:
     """Any value as JSON that says its type; scalars of JSON stand for themselves."""
-    type_ = type(value)
+    type_: type[Any] = cast("Any", type(value))
     if type_ in _PLAIN:
         return value
     if type_ is list:
@@ -147,9 +147,9 @@ def _tagged(value: Any) -> Any:
 
 
 def _untagged(value: Any) -> Any:
-    if type(value) is not list:
+    if not isinstance(value, list):
         return value
-    mark, inner = value
+    mark, inner = cast("tuple[str, Any]", value)
     if mark == "l":
         return [_untagged(each) for each in inner]
     if mark == "t":

@@ -18,7 +18,7 @@ __all__ = ("FORMAT", "bucket", "encode", "key_of")
 #: Changes whenever entries or keys do, so that another version of the library finds nothing of ours.
 FORMAT: Final = "sqlap:1"
 
-_BY_STR: Final = (
+_BY_STR: Final[tuple[type[Any], ...]] = (
     *(Decimal, UUID),
     *(IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network),
 )
@@ -37,7 +37,7 @@ def encode(value: Any, where: str) -> bytes:
 def _encode(value: Any, where: str) -> tuple[bytes, bytes]:
     if value is None:
         return b"0", b""
-    type_: type[Any] = type(value)
+    type_: type[Any] = cast("Any", type(value))
     if type_ is str:
         return b"s", value.encode("utf-8", "surrogatepass")
     if type_ is bool:
@@ -49,7 +49,7 @@ def _encode(value: Any, where: str) -> tuple[bytes, bytes]:
     if isinstance(value, Enum):
         return b"E", f"{type_.__module__}.{type_.__qualname__}.{value.name}".encode()
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return b"y", bytes(value)
+        return b"y", bytes(cast("Any", value))
     if isinstance(value, (datetime, time)):
         zone = getattr(value.tzinfo, "key", "")
         return type_.__name__.encode(), f"{value.isoformat()}#{value.fold}{zone}".encode()
@@ -57,9 +57,9 @@ def _encode(value: Any, where: str) -> tuple[bytes, bytes]:
         return b"D", value.isoformat().encode()
     if isinstance(value, timedelta):
         return b"I", f"{value.days},{value.seconds},{value.microseconds}".encode()
-    if isinstance(value, _BY_STR):
-        base = next(each for each in _BY_STR if isinstance(value, each))
-        return base.__name__.encode(), str(value).encode()
+    for base in _BY_STR:
+        if isinstance(value, base):
+            return base.__name__.encode(), str(value).encode()
     return _encode_container(value, where)
 
 
@@ -67,16 +67,18 @@ def _encode_container(value: Any, where: str) -> tuple[bytes, bytes]:
     if isinstance(value, (list, tuple)):
         return b"(", b"".join(encode(each, where) for each in cast("Sequence[Any]", value))
     if isinstance(value, Mapping):
-        pairs = [encode(key, where) + encode(each, where) for key, each in cast("Mapping[Any, Any]", value).items()]
+        items: Iterable[tuple[Any, Any]] = cast("Any", value).items()
+        pairs = [encode(key, where) + encode(each, where) for key, each in items]
         return b"{", b"".join(sorted(pairs))
     if isinstance(value, Set):
-        return b"<", b"".join(sorted(encode(each, where) for each in cast("Set[Any]", value)))
+        members: Iterable[Any] = cast("Any", value)
+        return b"<", b"".join(sorted(encode(each, where) for each in members))
     # Subclasses of the scalars stand for what they are; a str Enum was met above.
     for base in (str, int, float):
         if isinstance(value, base):
             mark, data = _encode(base(value), where)
             return type(value).__qualname__.encode() + b"/" + mark, data
-    type_ = type(value)
+    type_: type[Any] = cast("Any", type(value))
     raise UncacheableParameterError(
         f"{where} is a {type_.__module__}.{type_.__qualname__}, for which there is no form that is the same in every "
         "process; give it a column type with a bind processor (a TypeDecorator) or pass a plain value."

@@ -52,8 +52,8 @@ def identity_of(mapper: Mapper[Any], key: Any) -> tuple[Any, ...]:
     columns = mapper.primary_key
     if isinstance(key, Mapping):
         given = cast("Mapping[str, Any]", key)
-        names = [mapper.get_property_by_column(column).key for column in columns]
-        if given.keys() != set(names):
+        names = [str(mapper.get_property_by_column(column).key) for column in columns]
+        if set(given) != set(names):
             raise InvalidArgumentError(f"{key!r} is no primary key of {mapper.class_.__name__}, which has {names}")
         return tuple(given[name] for name in names)
     values: tuple[Any, ...] = tuple(cast("Sequence[Any]", key)) if isinstance(key, (tuple, list)) else (key,)
@@ -72,7 +72,7 @@ def get_many(
     tag: Callable[[Mapper[Any], tuple[Any, ...]], str],
 ) -> dict[Any, M]:
     """Return the objects by the keys that were given, those of the session first."""
-    mapper: Mapper[Any] = inspect(model)
+    mapper: Mapper[Any] = cast("Any", inspect(model))
     identities: dict[Any, tuple[Any, ...]] = {}
     for key in keys:
         identity = identity_of(mapper, key)

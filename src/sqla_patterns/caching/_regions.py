@@ -39,7 +39,7 @@ class Region:
     @property
     def backend(self) -> Any:
         """The backend with the proxies around it."""
-        return self.region.backend
+        return cast("Any", self.region).backend
 
     def get(self, key: str) -> bytes | None:
         """The bytes under a key. Whatever else is there is returned as it is: the reader checks."""
@@ -78,8 +78,8 @@ class Region:
         return seconds is not None and seconds != -1 and time.time() - created > seconds
 
     def _key(self, key: str) -> str:
-        mangler = self.region.key_mangler
-        return key if mangler is None else str(mangler(key))
+        mangler: Callable[[str], str] | None = cast("Any", self.region).key_mangler
+        return key if mangler is None else mangler(key)
 
     def _try(self, call: Callable[[], T], otherwise: T) -> T:
         if time.monotonic() < self._rests_until:

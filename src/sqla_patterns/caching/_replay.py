@@ -134,19 +134,20 @@ def last_turn(state: ORMExecuteState) -> Result[Any] | bool:
     see what it did. When True is returned, SQLAlchemy must not call those listeners again: the caller has to answer
     with a result.
     """
-    todo = cast("list[Callable[[ORMExecuteState], Result[Any] | None]]", state._events_todo)
-    here = state._starting_event_idx
+    private: Any = state
+    todo: list[Callable[[ORMExecuteState], Result[Any] | None]] = private._events_todo
+    here: int = private._starting_event_idx
     later = todo[here + 1 :]
     if not later:
         return False
     # A router runs the statement once for each shard through the listeners that remain: the caller must be among them.
-    state._events_todo = [*later, todo[here]]
+    private._events_todo = [*later, todo[here]]
     for index, listener in enumerate(later):
-        state._starting_event_idx = index
+        private._starting_event_idx = index
         result = listener(state)
         if result is not None:
             return result
-    state._starting_event_idx = len(later)
+    private._starting_event_idx = len(later)
     return True
 
 
@@ -165,26 +166,26 @@ def await_here(awaitable: Awaitable[T]) -> T:
 
 def prepare(state: ORMExecuteState) -> Prepared:
     """Do all that SQLAlchemy does before it takes a connection: autoflush, bind, compile."""
-    session, statement, parameters = state.session, state.statement, state.parameters
-    orm = state._compile_state_cls
+    private: Any = state
+    session: Any = state.session
+    orm: Any = private._compile_state_cls
+    statement, parameters = state.statement, cast("Any", state.parameters)
     bind_arguments = dict(state.bind_arguments)
-    options = state.local_execution_options
+    options: Any = state.local_execution_options
     if orm is not None:
         options = _without_inherited_yield_per(options)
         given = (parameters,) if _takes_parameters(orm) else ()
         # 2.0 returns two values, 2.1 three. False: this is not the pass before the events, but the one that flushes.
-        statement, options, *rest = cast(
-            "tuple[Any, ...]",
-            orm.orm_pre_session_exec(session, statement, *given, options, bind_arguments, False),
-        )
+        found: tuple[Any, ...] = orm.orm_pre_session_exec(session, statement, *given, options, bind_arguments, False)
+        statement, options, *rest = found
         if rest:
             parameters = rest[0]
     elif session.autoflush:
         session._autoflush()
     # As invoke_statement() does; get_bind() does not know the word.
     bind_arguments.pop("_sa_skip_events", None)
-    bind = session.get_bind(**bind_arguments)
-    return _compile(session, statement, cast("Mapping[str, Any]", parameters or {}), options, bind_arguments, bind, orm)
+    bind = state.session.get_bind(**bind_arguments)
+    return _compile(state.session, statement, parameters or {}, options, bind_arguments, bind, orm)
 
 
 def _without_inherited_yield_per(options: Any) -> Any:
@@ -215,7 +216,7 @@ def _compile(
     orm: Any,
 ) -> Prepared:
     merged = cast("Any", statement)._execution_options.merge_with(_connection_options(session, bind), options)
-    engine = bind.engine
+    engine: Any = bind.engine
     # Rendering SQL adds a word for None to the user's dictionary.
     given: Mapping[str | None, str | None] = merged.get("schema_translate_map") or {}
     schema_map = {schema: real for schema, real in given.items() if schema != "_none"}
@@ -233,7 +234,7 @@ def _connection_options(session: Session, bind: Engine | Connection) -> Any:
 
     A session bound to a Connection, or that has one already, runs with the options of that one.
     """
-    transaction = session.get_transaction()
+    transaction: Any = session.get_transaction()
     while transaction is not None:
         entry = transaction._connections.get(bind)
         if entry is not None:
@@ -275,7 +276,7 @@ def bound_values(compiled: SQLCompiler, values: Mapping[str, Any]) -> Iterator[t
     Two types that send the same value to the database may share an entry, since rows are kept below result processors; a
     value that only looks the same (a masked secret, a default ``repr``) never does.
     """
-    processors = cast("Mapping[str, Any]", compiled._bind_processors)
+    processors: Mapping[str, Any] = cast("Any", compiled)._bind_processors
     for parameter, name in compiled.bind_names.items():
         value = values[name]
         processor = processors.get(name)
@@ -290,8 +291,9 @@ def _expanded(values: Any, processor: Any) -> list[Any]:
     if processor is None:
         return list(values)
     if isinstance(processor, tuple):
+        places: tuple[Any, ...] = cast("Any", processor)
         return [
-            tuple(item if each is None else each(item) for each, item in zip(processor, value, strict=True))
+            tuple(item if each is None else each(item) for each, item in zip(places, value, strict=True))
             for value in values
         ]
     return [processor(value) for value in values]
@@ -347,12 +349,13 @@ def replay(prepared: Prepared, raw: RawRows) -> Result[Any]:
 def identities(prepared: Prepared, raw: RawRows, mapper: Mapper[Any]) -> list[tuple[Any, ...]]:
     """The primary key in each row."""
     columns = mapper.primary_key
-    return [tuple(row._mapping[column] for column in columns) for row in _cursor_result(prepared, raw)]
+    result: Any = _cursor_result(prepared, raw)
+    return [tuple(row[column] for column in columns) for row in result.mappings()]
 
 
 def _cursor_result(prepared: Prepared, raw: RawRows) -> CursorResult[Any]:
-    compiled = prepared.compiled
-    ctx = cast("Any", object.__new__(prepared.dialect.execution_ctx_cls))
+    compiled: Any = prepared.compiled
+    ctx: Any = object.__new__(prepared.dialect.execution_ctx_cls)
     ctx.dialect = prepared.dialect
     ctx.root_connection = _NO_CONNECTION
     ctx.compiled = compiled
@@ -377,7 +380,7 @@ def _cursor_result(prepared: Prepared, raw: RawRows) -> CursorResult[Any]:
 def locks_rows(statement: Executable) -> bool:
     """Whether any part of the statement asks for row locks, rendered by this database or not."""
     return any(
-        isinstance(element, GenerativeSelect) and element._for_update_arg is not None
+        isinstance(element, GenerativeSelect) and cast("Any", element)._for_update_arg is not None
         for element in visitors.iterate(cast("ClauseElement", statement))
     )
 
@@ -427,7 +430,7 @@ _NEUTRAL: Final = _NeutralDialect()
 
 def new_compiled_cache(size: int = 500) -> Any:
     """A bounded cache for compiled statements."""
-    return util.LRUCache(size)
+    return cast("Any", util).LRUCache(size)
 
 
 def tag_of_statement(
@@ -464,8 +467,8 @@ def loaded_together(session: Session, lazy: InstanceState[Any], key: str) -> lis
     the first one did not find is not there.
     """
     asked: set[tuple[int, str]] = session.info.setdefault("_sqla_patterns_cache_asked", set())
-    run = cast("int", lazy.runid)
-    if (run, key) in asked or run is None:
+    run: int | None = lazy.runid
+    if run is None or (run, key) in asked:
         return []
     if len(asked) > 1000:  # old loads
         asked.clear()
@@ -483,7 +486,7 @@ def loaded_together(session: Session, lazy: InstanceState[Any], key: str) -> lis
 
 def lazy_parameters(prop: RelationshipProperty[Any], state: InstanceState[Any]) -> Mapping[str, Any] | None:
     """The parameters with which the attribute of an object would be loaded lazily; None where that takes no statement."""
-    strategy: Any = prop._get_strategy((("lazy", "select"),))
+    strategy: Any = cast("Any", prop)._get_strategy((("lazy", "select"),))
     parameters: dict[str, Any]
     if strategy.use_get:
         session = cast("Session", state.session)

@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
+import dogpile.cache
 from dogpile.cache.api import NO_VALUE, CacheBackend
-from dogpile.cache.region import register_backend
 from sqlalchemy.orm import Session
 
 from ..exceptions import StateError
@@ -80,4 +80,4 @@ class SessionLocalBackend(CacheBackend):
 
 def register_session_backend(name: str = "sqlalchemy.session") -> None:
     """Make `SessionLocalBackend` known to dogpile under a name; calling it again changes nothing."""
-    register_backend(name, __name__, "SessionLocalBackend")
+    cast("Any", dogpile.cache).register_backend(name, __name__, "SessionLocalBackend")
