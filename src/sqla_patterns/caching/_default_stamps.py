@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dogpile.cache.region import CacheRegion
 from sqlalchemy import URL, create_engine
@@ -34,7 +34,7 @@ def default_stamps(regions: Mapping[str, CacheRegion]) -> StampStore:
     for name, region in regions.items():
         if not region.is_configured:
             continue
-        backend: Any = region.actual_backend
+        backend = cast(Any, region).actual_backend
         kinds = {base.__module__ for base in type(backend).__mro__}
         client: object = getattr(backend, "writer_client", None)
         if "dogpile.cache.backends.redis" in kinds and client is not None:

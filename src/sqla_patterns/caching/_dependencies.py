@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import Dialect, Executable, Table, TableClause
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy import Dialect, Executable, TableClause
 
-from ._tags import TableName
+from ._tags import TableName, table_name
 
 __all__ = ("Dependencies", "dependencies")
 
@@ -40,17 +39,17 @@ def dependencies(statement: Executable, dialect: Dialect) -> Dependencies:
 
     This costs as much as compiling the statement: keep the answer with whatever the statement's cache key leads to.
     """
-    watcher: Any = _watching(dialect.statement_compiler)(dialect, statement)
+    watcher: Any = _watching(cast(Any, dialect.statement_compiler))(dialect, statement)
     tables: set[TableClause] = watcher.watched_tables
     opaque: str | None = watcher.watched_text
     if not opaque and not tables:
         opaque = "it names no table"
     for table in tables:
         # A prefix is how SQLAlchemy spells CREATE TEMPORARY TABLE; nothing public has it.
-        prefixes: list[str] = getattr(table, "_prefixes", []) if isinstance(table, Table) else []
+        prefixes: list[object] = getattr(table, "_prefixes", None) or []
         if any("TEMP" in str(prefix).upper() for prefix in prefixes):
             opaque = opaque or f"each connection has its own table {table.name!r}"
-    names = frozenset(TableName(getattr(table, "schema", None), table.name) for table in tables)
+    names = frozenset(map(table_name, tables))
     return Dependencies(names, opaque, watcher.watched_write)
 
 
@@ -106,5 +105,5 @@ class _Watch:
 
 
 @lru_cache(maxsize=64)
-def _watching(compiler: type[SQLCompiler]) -> type[Any]:
+def _watching(compiler: Any) -> type[Any]:
     return type(f"Watching{compiler.__name__}", (_Watch, compiler), {})

@@ -23,6 +23,7 @@ __all__ = (
     "database_of",
     "expand",
     "schema_map_of",
+    "table_name",
     "table_tags",
     "tables_in",
     "tables_of",
@@ -51,30 +52,39 @@ def tables_of(thing: object) -> frozenset[TableName]:
     if isinstance(thing, str):
         schema, _, name = thing.rpartition(".")
         return frozenset({TableName(schema or None, name)})
-    inspected: object = inspect(thing, raiseerr=False)
+    inspected: Any = inspect(thing, raiseerr=False)
     if inspected is None and hasattr(thing, "__clause_element__"):
         inspected = cast(Any, thing).__clause_element__()
-    if not isinstance(inspected, Mapper):
-        inspected = getattr(inspected, "mapper", inspected)
-    if isinstance(inspected, Mapper):
-        return frozenset(name for table in cast("Mapper[Any]", inspected).tables for name in tables_in(table))
-    if isinstance(inspected, FromClause):
-        return tables_in(inspected)
+    # An alias of a class leads to the class.
+    mapper: Any = inspected if _is(inspected, Mapper) else getattr(inspected, "mapper", None)
+    if _is(mapper, Mapper):
+        tables: list[FromClause] = list(mapper.tables)
+        return frozenset(name for table in tables for name in tables_in(table))
+    if _is(inspected, FromClause):
+        return tables_in(cast(FromClause, inspected))
     raise InvalidArgumentError(f"{thing!r} names no table: give a mapped class, a Table, or the name of a table.")
 
 
 def tables_in(element: FromClause) -> frozenset[TableName]:
     """The tables that `element` consists of."""
     return frozenset(
-        TableName(cast("str | None", getattr(part, "schema", None)), part.name)
-        for part in visitors.iterate(element)
-        if isinstance(part, TableClause)
+        table_name(cast(TableClause, part)) for part in visitors.iterate(element) if _is(part, TableClause)
     )
+
+
+def table_name(table: TableClause) -> TableName:
+    """The name of one table; ``table()`` has a schema too, which its type does not tell."""
+    return TableName(cast("str | None", getattr(table, "schema", None)), table.name)
+
+
+def _is(thing: object, kind: type[Any]) -> bool:
+    # Narrowing to classes that are generic, or that checkers cannot see through, would leave unknown types behind.
+    return isinstance(thing, kind)
 
 
 def real_tables(element: FromClause) -> frozenset[Table]:
     """Those of the tables of `element` that have metadata, without annotations of the ORM."""
-    found = (part for part in visitors.iterate(element) if isinstance(part, Table))
+    found = [cast(Table, part) for part in visitors.iterate(element) if _is(part, Table)]
     return frozenset(part.metadata.tables.get(part.key, part) for part in found)
 
 
