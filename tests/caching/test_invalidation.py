@@ -518,6 +518,19 @@ def test_a_core_commit_on_a_connection_that_stays_open_keeps_its_lease_until_it_
     assert world.changed() == set()
 
 
+def test_what_another_listener_writes_in_the_very_event_of_the_commit_is_not_lost(world: World) -> None:
+    def audit(connection: Any) -> None:
+        if connection.info.pop("audit", False):
+            connection.execute(update(TABLES["unrelated"]).values(value=77))
+
+    event.listen(world.engine, "commit", audit)
+    with world.engine.begin() as connection:
+        connection.info["audit"] = True
+        connection.execute(update(TABLES["club"]).values(name="audited"))
+    event.remove(world.engine, "commit", audit)
+    assert world.changed() == {"club", "unrelated"}
+
+
 def test_a_session_on_an_external_connection_shares_what_it_has_written(world: World) -> None:
     with world.engine.connect() as connection:
         transaction = connection.begin()

@@ -152,6 +152,24 @@ def test_a_lost_stamp_voids_what_was_put_before(world: World) -> None:
     assert world.read() == 1
 
 
+def test_two_tickets_agree_unless_something_was_written_in_between(world: World) -> None:
+    with world.make() as session:
+        world.reader.ticket(session, COUNTER, OTHER)
+        first = world.reader.ticket(session, COUNTER, OTHER)
+        assert first.agrees_with(world.reader.ticket(session, COUNTER, OTHER))
+        seen: list[bool] = []
+
+        def look() -> None:
+            with world.make() as other:
+                seen.append(first.agrees_with(world.reader.ticket(other, COUNTER, OTHER)))
+
+        session.rollback()
+        world.stamps.hooks["after mark"] = look
+        world.write(1)
+        look()
+        assert seen == [False, False]
+
+
 # -- a write against a write ---------------------------------------------------------------------
 
 

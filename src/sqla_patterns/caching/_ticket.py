@@ -64,6 +64,19 @@ class Ticket:
             self._fills,
         )
 
+    def agrees_with(self, later: Self) -> bool:
+        """Whether nothing that this ticket is about was written up to a `later` one for the same tags.
+
+        What was served by this ticket, and what the database has said before the later one was taken, are then of one moment.
+        """
+        return (
+            self.bypass is None
+            and later.bypass is None
+            and not later._snapshot.leased
+            and self._snapshot.epoch.generation == later._snapshot.epoch.generation
+            and self._snapshot.stamps == later._snapshot.stamps
+        )
+
     def _settled(self) -> bool:
         """No commit to the tags is under way, nor was there one since what this transaction sees."""
         snapshot = self._snapshot

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.engine.interfaces import ExecutionContext
 
 from ._contact import Contact, Lease
-from ._stamps import Epoch, StampsUnavailableError
+from ._stamps import Epoch
 from ._tags import EVERYTHING, schema_map_of, table_tags
 from ._writes import Raw, WriteCollector, Writes, prepared_xid
 
@@ -169,8 +169,16 @@ class Tracker:
         link: Link | None = connection.info.get(self)
         if link is None:
             link = connection.info[self] = Link()
+        self._add_late_writes(link)
         self._settle(link)
         self._look(connection, link)
+
+    def _add_late_writes(self, link: Link) -> None:
+        """Another listener for the event of a commit may have written after ours, and that was committed as well."""
+        if link.pending and link.dirty:
+            last = link.pending[-1]
+            link.pending[-1] = last._replace(tags=last.tags | link.dirty)
+            link.dirty = set()
 
     def _look(self, connection: Connection, link: Link) -> None:
         link.snapshot = False
@@ -211,14 +219,16 @@ class Tracker:
 
     def _mark_commit(self, connection: Connection, undo: Callable[[], None]) -> None:
         link = self.link(connection)
-        if link.dirty:
-            try:
-                link.pending.append(self._contact.mark(link.dirty))
-            except StampsUnavailableError:
+        if not link.dirty:
+            return
+        marked = False
+        try:
+            link.pending.append(self._contact.mark(link.dirty))
+            marked = True
+        finally:
+            link.dirty = set()
+            if not marked:
                 undo()
-                raise
-            finally:
-                link.dirty = set()
 
     def _savepoint(self, connection: Connection, name: str | None) -> None:
         if connection.dialect.name == "sqlite" and not in_sqlite_transaction(connection):
@@ -274,6 +284,7 @@ class Tracker:
         link: Link | None = record.info.get(self)
         if link is None:
             return
+        self._add_late_writes(link)
         link.dirty = set()
         # A transaction that is prepared but not committed stays leased.
         link.prepared = link.instant = None
