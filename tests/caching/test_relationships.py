@@ -12,7 +12,7 @@ from sqlalchemy.orm import joinedload
 
 from sqla_patterns.caching import CacheEvent, FromCache, MemoryStamps, RelationshipCache
 from sqla_patterns.exceptions import StateError
-from tests.caching._world import PEOPLE, Address, City, Person, Tag, World
+from tests.caching._world import PEOPLE, Address, City, Person, Tag, World, fill
 
 people = select(Person).order_by(Person.id)
 option = RelationshipCache(Person.addresses).and_(RelationshipCache(Person.tags)).and_(RelationshipCache(Address.city))
@@ -260,3 +260,24 @@ def test_a_load_listener_may_run_statements_of_its_own(world: World) -> None:
         assert world.rows(cached, lambda result: len(result.scalars().all()))[0] == PEOPLE
     finally:
         event.remove(Person, "load", on_load)
+
+
+def test_get_many_never_mixes_moments(engine_factory: Callable[..., Engine]) -> None:
+    engine = engine_factory()
+    fill(engine)
+    world = World(engine)
+    with world.session() as session:
+        world.cache.get_many(session, Person, [1, 2])
+    wrote: list[int] = []
+
+    def write_between(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "cache_person" in statement and statement.startswith("SELECT") and not wrote:
+            wrote.append(1)
+            world.write(update(Person).where(Person.id.in_([1, 3])).values(name="new"))
+
+    event.listen(engine, "before_cursor_execute", write_between)
+    with world.session() as session:
+        names = {key: each.name for key, each in world.cache.get_many(session, Person, [1, 2, 3]).items()}
+    event.remove(engine, "before_cursor_execute", write_between)
+    assert names in ({1: "new", 2: "person 02", 3: "new"}, {1: "person 01", 2: "person 02", 3: "person 03"})
+    world.close()

@@ -65,7 +65,7 @@ async def test_fifty_tasks_that_miss_one_key_send_one_statement(async_engine: As
     # 34: the recipe stops the event loop for ever
     async with async_engine.begin() as connection:
         await connection.run_sync(fill)
-    cache = ORMCache({"default": memory_region()}, stamps=MemoryStamps())
+    cache = ORMCache({"default": memory_region()}, stamps=MemoryStamps(), lock_timeout=50)
     factory = async_sessionmaker(async_engine)
     cache.listen_on_session(factory)
 
@@ -74,7 +74,7 @@ async def test_fifty_tasks_that_miss_one_key_send_one_statement(async_engine: As
             return len((await session.scalars(cached)).all())
 
     with count_statements(async_engine) as log:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             assert await asyncio.gather(*(load() for _ in range(50))) == [PEOPLE] * 50
     assert len([statement for statement in log if "cache_person" in statement]) == 1
     assert len(cache._reader.locks) == 0

@@ -156,7 +156,7 @@ class ORMCache:
     ) -> CachePlan:
         """Say what the cache makes of a statement in this session, and what a hit and the database cost.
 
-        The statement is run, twice if it is not cached yet. Under asyncio: ``await session.run_sync(cache.explain, statement)``.
+        The statement is run twice. Under asyncio: ``await session.run_sync(cache.explain, statement)``.
         """
         sync = _sync_session(session)
         first = _Explanation()
@@ -168,10 +168,9 @@ class ORMCache:
             )
         cached = lookup.outcome == "hit"
         age = time.time() - lookup.created if cached else None
-        again = first
-        if not cached:
-            again = _Explanation()
-            _run(sync, statement, parameters, again)
+        # The first run may have compiled the statement and asked the database for its name.
+        again = _Explanation()
+        _run(sync, statement, parameters, again)
         seen = again.lookup
         return CachePlan(
             lookup.region.name,
@@ -254,9 +253,12 @@ class ORMCache:
         """End whatever has one of these words in its ``tags``."""
         self._touch({user_tag(tag) for tag in tags})
 
-    def invalidate_all(self) -> None:
-        """End everything."""
-        self._guard.touch_all()
+    def invalidate_all(self, *, drop_leases: bool = False) -> None:
+        """End everything.
+
+        :param drop_leases: forget prepared transactions too, of which nobody has heard and nobody ever will.
+        """
+        self._guard.touch_all(drop_leases=drop_leases)
         self._report(CacheEvent("invalidate", reason="all"))
 
     # -- listening -------------------------------------------------------------------------------

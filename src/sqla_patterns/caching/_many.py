@@ -72,7 +72,7 @@ def get_many(
     tag: Callable[[Mapper[Any], tuple[Any, ...]], str],
 ) -> dict[Any, M]:
     """Return the objects by the keys that were given, those of the session first."""
-    mapper: Mapper[Any] = cast("Any", inspect(model))
+    mapper: Mapper[Any] = inspect(model)  # type: ignore[assignment,unused-ignore]
     identities: dict[Any, tuple[Any, ...]] = {}
     for key in keys:
         identity = identity_of(mapper, key)
@@ -119,9 +119,14 @@ def answer_many(reader: Reader, state: ORMExecuteState, lookup: Lookup, request:
     request.pending = False
     token = CURRENT_SESSION.set(state.session)
     try:
-        found, missing = _look_up(reader, state, lookup, request)
+        found, cached, missing = _look_up(reader, state, lookup, request)
         if missing:
-            found.append(_fill(reader, lookup, request, missing))
+            filled = _fill(reader, lookup, request, missing)
+            # What is cached was right when the ticket was taken, what was read is of later: together they may be of no moment.
+            if found and not _same_moment(reader, lookup):
+                found.clear()
+                filled = _fill(reader, lookup, request, {**missing, **cached})
+            found.append(filled)
     finally:
         CURRENT_SESSION.reset(token)
     description = found[-1].description
@@ -131,8 +136,8 @@ def answer_many(reader: Reader, state: ORMExecuteState, lookup: Lookup, request:
 
 def _look_up(
     reader: Reader, state: ORMExecuteState, lookup: Lookup, request: Request
-) -> tuple[list[RawRows], dict[tuple[Any, ...], str]]:
-    """The rows that are cached, and the keys of entries for those that are not."""
+) -> tuple[list[RawRows], dict[tuple[Any, ...], str], dict[tuple[Any, ...], str]]:
+    """The rows that are cached, and the keys of the entries that are there and that are not."""
     started = time.perf_counter()
     prepared = lookup.prepared
     keys = {
@@ -141,9 +146,10 @@ def _look_up(
     }
     mode = reader.modes.get(state.session)
     if not lookup.ticket.may_serve or (mode is not None and mode.refresh):
-        return [], keys
+        return [], {}, keys
     shared = lookup.tags - frozenset(request.tags.values())
     found: list[RawRows] = []
+    cached: dict[tuple[Any, ...], str] = {}
     missing: dict[tuple[Any, ...], str] = {}
     for (identity, key), data in zip(keys.items(), lookup.region.get_many(list(keys.values())), strict=True):
         ticket = lookup.ticket.narrow(shared | {request.tags[identity]})
@@ -152,10 +158,17 @@ def _look_up(
             missing[identity] = key
             continue
         found.append(entry.raw)
+        cached[identity] = key
         reader.report(
             CacheEvent("hit", lookup.region.name, key, lookup.plan.sql, rows=len(entry.raw.rows), size=entry.size)
         )
-    return found, missing
+    return found, cached, missing
+
+
+def _same_moment(reader: Reader, lookup: Lookup) -> bool:
+    """Whether nothing has been written to the tables since the ticket was taken."""
+    prepared = lookup.prepared
+    return lookup.ticket.agrees_with(reader.guard.ticket(prepared.session, lookup.tags, prepared.bind_arguments))
 
 
 def _fill(reader: Reader, lookup: Lookup, request: Request, missing: Mapping[tuple[Any, ...], str]) -> RawRows:
