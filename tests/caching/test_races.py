@@ -40,7 +40,7 @@ OTHER = select(Other.value).where(Other.id == 1)
 class World:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.stamps = HookedStamps(MemoryStamps())
+        self.stamps = HookedStamps(MemoryStamps(max_tags=10))
         self.reader = Reader(Guard(self.stamps))
         self.make = sessionmaker(engine)
         self.reader.attach(self.make)
@@ -146,8 +146,8 @@ def test_a_lost_stamp_voids_what_was_put_before(world: World) -> None:
     world.read()
     (key, old), *_ = world.reader.entries.items()
     world.write(1)
-    inner: Any = world.stamps.inner
-    inner._stamps.clear()
+    for number in range(20):
+        world.stamps.touch([f"u:{number}"])  # The store of this world keeps ten.
     world.reader.entries[key] = old
     assert world.read() == 1
 

@@ -50,20 +50,18 @@ class StampContract:
         assert first == store.epoch()
         assert first.generation
 
-    def test_a_tag_without_a_stamp_is_given_one_that_no_older_entry_passes(self, store: StampStore) -> None:
-        before = store.epoch()
-        snapshot = store.read(["t:person"])
-        assert snapshot.stamps["t:person"] > before.number
-        assert snapshot.epoch.number >= snapshot.stamps["t:person"]
-        assert snapshot.leased == frozenset()
+    def test_a_tag_without_a_stamp_has_one_that_stays(self, store: StampStore) -> None:
+        first = store.read(["t:person"])
+        assert first.stamps["t:person"] <= first.epoch.number
+        assert first.leased == frozenset()
         again = store.read(["t:person"])
-        assert (again.epoch, again.stamps, again.leased) == (snapshot.epoch, snapshot.stamps, snapshot.leased)
+        assert (again.epoch, again.stamps, again.leased) == (first.epoch, first.stamps, first.leased)
 
     def test_a_snapshot_tells_the_epoch_before_its_own_stamps(self, store: StampStore) -> None:
         store.read(["a"])
         epoch = store.epoch()
         first = store.read(["a", "b", "c"])
-        assert first.before == epoch.number < first.epoch.number
+        assert first.before == epoch.number <= first.epoch.number
         again = store.read(["a", "b", "c"])
         assert again.before == again.epoch.number == first.epoch.number
         store.mark("one", ["a"], 0.01)
@@ -124,10 +122,10 @@ class StampContract:
         assert after.leased == frozenset()
 
     def test_an_expired_lease_is_ended_with_a_new_stamp_by_the_first_reader(self, store: StampStore) -> None:
-        marked = store.mark("crashed", ["a"], 0.05)
+        marked = store.mark("crashed", ["a"], 0.4)
         store.mark("alive", ["b"], LEASE)
         assert store.read(["a"]).leased == {"a"}
-        time.sleep(0.1)
+        time.sleep(0.5)
         after = store.read(["a", "b"])
         assert after.leased == {"b"}
         assert after.stamps["a"] > marked.number
@@ -236,15 +234,18 @@ class TestRedisStamps(StampContract):
 # -- memory --------------------------------------------------------------------------------------
 
 
-def test_memory_forgets_the_tag_that_was_asked_for_least_recently() -> None:
+def test_memory_counts_what_it_has_forgotten_as_written_when_the_last_of_it_was() -> None:
     store = MemoryStamps(max_tags=2)
-    first = store.read(["a"]).stamps["a"]
-    store.read(["b"])
-    store.read(["a"])
-    store.read(["c"])
-    assert store.read(["a"]).stamps["a"] == first
-    forgotten = store.read(["b"]).stamps["b"]
-    assert forgotten == store.epoch().number
+    assert store.read(["a"]).stamps["a"] == 0
+    one, two = store.touch(["a"]), store.touch(["b"])
+    store.touch(["a"])
+    assert store.read(["a", "b", "never"]).stamps == {"a": 3, "b": two.number, "never": 0}
+    store.touch(["c"])
+    forgotten = store.read(["a", "b", "c", "never"]).stamps
+    assert forgotten == {"a": 3, "b": two.number, "c": 4, "never": two.number}
+    assert one.number < two.number
+    started = store.new_generation()
+    assert store.read(["a"]).stamps["a"] == started.number
 
 
 def test_memory_refuses_to_keep_nothing() -> None:
@@ -274,8 +275,22 @@ def test_sql_prunes_what_was_not_written_for_long(sql_stamps: SQLStamps) -> None
     sql_stamps.touch(["old"])
     for _ in range(5):
         sql_stamps.touch(["new"])
-    assert sql_stamps.prune(keep=4) == 1
-    assert sql_stamps.prune(keep=4) == 0
+    assert sql_stamps.read(["never"]).stamps == {"never": 0}
+    assert sql_stamps.prune(keep=3) == 1
+    after = sql_stamps.read(["old", "new", "never"])
+    assert after.stamps["old"] == after.stamps["never"] == after.epoch.number - 3 < after.stamps["new"]
+    assert sql_stamps.prune(keep=100) == 0
+    assert sql_stamps.read(["old"]).stamps["old"] == after.stamps["old"]
+
+
+def test_sql_does_not_take_stamps_of_another_generation_for_its_own(sql_stamps: SQLStamps) -> None:
+    sql_stamps.touch(["a"])
+    with sql_stamps.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM cache_epoch")
+    before = sql_stamps.epoch()
+    after = sql_stamps.read(["a"])
+    assert after.epoch.generation == before.generation
+    assert after.stamps["a"] == after.epoch.number > before.number
 
 
 def test_sql_without_tables_is_unavailable_and_says_how_to_create_them(database: Database) -> None:
@@ -311,6 +326,18 @@ def test_redis_keys_have_the_prefix_and_one_slot(redis_stamps: RedisStamps, redi
         assert found == {head, f"{head}:a"}
         assert 0 < client.ttl(f"{head}:a") <= 7 * 24 * 3600
         assert client.ttl(head) == -1
+
+
+def test_redis_gives_a_tag_that_is_gone_a_stamp_that_no_older_entry_passes(
+    redis_stamps: RedisStamps, redis_url: str
+) -> None:
+    import redis
+
+    touched = redis_stamps.touch(["a"])
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(f"{repr(redis_stamps).split()[1].rstrip('>')}:a")
+    after = redis_stamps.read(["a"])
+    assert after.stamps["a"] == after.epoch.number > touched.number == after.before
 
 
 def test_redis_refuses_to_keep_stamps_for_no_time() -> None:

@@ -25,7 +25,8 @@ class MemoryStamps:
     Two processes that write to one database do not see each other's stamps and would serve what the other has changed: use
     `RedisStamps` or `SQLStamps` there.
 
-    :param max_tags: how many tags are kept; the one that was asked for least recently goes first, and is a miss when it comes back.
+    :param max_tags: how many of the tags that were written are kept; the one whose write is longest ago goes first. A tag that is not kept counts as
+        written when the last one went that was forgotten.
     :param clock: for leases; seconds that only grow.
     """
 
@@ -37,6 +38,8 @@ class MemoryStamps:
         self._lock = Lock()
         self._generation = new_nonce()
         self._number = 0
+        # No tag that is not among the stamps was written after this.
+        self._floor = 0
         self._stamps: OrderedDict[str, int] = OrderedDict()
         self._leases: dict[str, _Lease] = {}
 
@@ -45,18 +48,9 @@ class MemoryStamps:
         with self._lock:
             if self._leases:
                 self._expire()
-            before = self._number
-            missing = [tag for tag in tags if tag not in self._stamps]
-            if missing:
-                self._stamp(missing)
-            stamps: dict[str, int] = {}
-            for tag in tags:
-                stamps[tag] = self._stamps[tag]
-                self._stamps.move_to_end(tag)
+            stamps = {tag: self._stamps.get(tag, self._floor) for tag in tags}
             leased = {tag for lease in self._leases.values() for tag in lease.tags if tag in stamps}
-            snapshot = Snapshot(self._epoch(), stamps, frozenset(leased), before)
-            self._forget()
-            return snapshot
+            return Snapshot(self._epoch(), stamps, frozenset(leased), self._number)
 
     def epoch(self) -> Epoch:
         """Return the epoch alone."""
@@ -92,6 +86,7 @@ class MemoryStamps:
             self._generation = new_nonce()
             self._stamps.clear()
             self._number += 1
+            self._floor = self._number
             if drop_leases:
                 self._leases.clear()
             return self._epoch()
@@ -122,4 +117,4 @@ class MemoryStamps:
 
     def _forget(self) -> None:
         while len(self._stamps) > self._max_tags:
-            self._stamps.popitem(last=False)
+            self._floor = max(self._floor, self._stamps.popitem(last=False)[1])

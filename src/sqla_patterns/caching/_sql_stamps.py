@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
@@ -64,6 +63,8 @@ class SQLStamps:
             Column("id", Integer, primary_key=True, autoincrement=False),
             Column("generation", String(32), nullable=False),
             Column("number", BigInteger, nullable=False),
+            # No tag that is not among the stamps was written after this.
+            Column("floor", BigInteger, nullable=False),
         )
         self._stamps = Table(
             f"{prefix}_stamp",
@@ -87,11 +88,16 @@ class SQLStamps:
         self.metadata.create_all(self._engine, tables=[self._epochs, self._stamps, self._leases])
 
     def prune(self, *, keep: int = 1_000_000) -> int:
-        """Forget the tags that were not written in the last `keep` epochs; each is a miss once. Return how many there were."""
+        """Forget the tags that were not written in the last `keep` epochs, and return how many there were.
+
+        What depends on them, or on tags that were never written, and is older than these epochs counts as stale then.
+        """
 
         def step(connection: Connection, epoch: Epoch) -> int:
+            floor = epoch.number - keep
+            connection.execute(update(self._epochs).where(self._epochs.c.floor < floor).values(floor=floor))
             old = delete(self._stamps).where(
-                (self._stamps.c.number < epoch.number - keep) | (self._stamps.c.generation != epoch.generation)
+                (self._stamps.c.number <= floor) | (self._stamps.c.generation != epoch.generation)
             )
             return connection.execute(old).rowcount
 
@@ -163,7 +169,7 @@ class SQLStamps:
 
         def step(connection: Connection, epoch: Epoch) -> Epoch:
             started = Epoch(new_nonce(), epoch.number)
-            connection.execute(update(self._epochs).values(generation=started.generation))
+            connection.execute(update(self._epochs).values(generation=started.generation, floor=started.number))
             connection.execute(delete(self._stamps))
             if drop_leases:
                 connection.execute(delete(self._leases))
@@ -183,37 +189,36 @@ class SQLStamps:
         epochs, stamps, leases = self._epochs.c, self._stamps.c, self._leases.c
         text = literal_column("''", String)
         statement = union_all(
-            select(literal_column("'e'", String), text, epochs.generation, epochs.number, literal_column("0", BigInteger)),
+            select(literal_column("'e'", String), text, epochs.generation, epochs.number, epochs.floor),
             select(literal_column("'s'", String), stamps.tag, stamps.generation, stamps.number, literal_column("0", BigInteger))
             .where(stamps.tag.in_(list(keys.values()))),
             select(literal_column("'l'", String), leases.tag, leases.lease, literal_column("0", BigInteger), leases.deadline),
         )  # fmt: skip
         epoch: Epoch | None = None
+        floor = 0
         found: dict[str, Epoch] = {}
         leased: set[str] = set()
         now = _now()
-        for kind, key, name, number, deadline in connection.execute(statement):
+        for kind, key, name, number, extra in connection.execute(statement):
             if kind == "e":
-                epoch = Epoch(name, number)
+                epoch, floor = Epoch(name, number), extra
             elif kind == "s":
                 found[key] = Epoch(name, number)
-            elif deadline and deadline <= now:
+            elif extra and extra <= now:
                 return None
             else:
                 leased.add(key)
         if epoch is None:
             return None
-        known = {
-            tag: found[key].number
-            for tag, key in keys.items()
-            if key in found and found[key].generation == epoch.generation
-        }
-        if len(known) < len(keys):
+        never = Epoch(epoch.generation, floor)
+        known = {tag: found.get(key, never) for tag, key in keys.items()}
+        if any(stamp.generation != epoch.generation for stamp in known.values()):
             return None
-        return Snapshot(epoch, known, frozenset(tag for tag, key in keys.items() if key in leased), epoch.number)
+        numbers = {tag: stamp.number for tag, stamp in known.items()}
+        return Snapshot(epoch, numbers, frozenset(tag for tag, key in keys.items() if key in leased), epoch.number)
 
     def _freshen(self, connection: Connection, epoch: Epoch, keys: dict[str, str]) -> Snapshot:
-        """End expired leases and stamp the tags that have no stamp, at the epoch that this transaction has taken."""
+        """End expired leases, and replace stamps of another generation, at the epoch that this transaction has taken."""
         leases, stamps = self._leases.c, self._stamps.c
         now = _now()
         stale: set[str] = set()
@@ -224,13 +229,13 @@ class SQLStamps:
             stale.update(row.tag for row in ended)
             names = sorted({row.lease for row in ended})
             connection.execute(delete(self._leases).where(leases.lease.in_(names)))
-        current = select(stamps.tag).where(stamps.tag.in_(list(keys.values())), stamps.generation == epoch.generation)
-        stale |= set(keys.values()) - set(connection.scalars(current).all())
+        foreign = select(stamps.tag).where(stamps.tag.in_(list(keys.values())), stamps.generation != epoch.generation)
+        stale.update(connection.scalars(foreign).all())
         self._stamp(connection, epoch, stale)
         snapshot = self._select(connection, keys)
         if snapshot is None:  # A lease has expired this very moment: what it covers counts as leased.
             return Snapshot(epoch, dict.fromkeys(keys, epoch.number), frozenset(keys), epoch.number)
-        return snapshot if ended else replace(snapshot, before=epoch.number - 1)
+        return snapshot
 
     def _stamp(self, connection: Connection, epoch: Epoch, keys: Collection[str]) -> None:
         if not keys:
@@ -264,7 +269,7 @@ class SQLStamps:
     def _start(self) -> None:
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(self._epochs), {"id": 1, "generation": new_nonce(), "number": 0})
+                connection.execute(insert(self._epochs), {"id": 1, "generation": new_nonce(), "number": 0, "floor": 0})
         except IntegrityError:
             pass  # Somebody else was first.
 

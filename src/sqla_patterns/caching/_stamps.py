@@ -5,8 +5,9 @@ of its last write, its *stamp*; and the *leases* of commits that are under way. 
 cache asks of a store. Cached entries carry the epoch of their read and are compared with the stamps when they are read, so that nothing
 is ever deleted, and a reader that puts an old value too late puts something that nobody will take.
 
-A tag that the store does not know may have been written: its stamp was evicted, or was never there. It is given a new stamp when it is
-asked for, which no older entry can pass. A store that has lost its epoch starts a new *generation*, whose epochs compare with no others.
+A tag that the store does not know may have been written: its stamp was dropped, or was never there. A store that does the dropping itself
+knows up to which epoch that may have been, and counts the tag as written then; one whose server drops what it likes gives the tag a new
+stamp when it is asked for, which no older entry can pass. A store that has lost its epoch starts a new *generation*, whose epochs compare with no others.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class StampStore(Protocol):
     def read(self, tags: Collection[str]) -> Snapshot:
         """Return the epoch, the stamps and leases of `tags`.
 
-        Tags that have no stamp of this generation are stamped. A lease that has expired, whosever it is, is ended as by `done`.
+        A tag that has no stamp of this generation counts as written when it may have been, or is stamped. A lease that has expired, whosever it is, is ended as by `done`.
         """
         ...
 
