@@ -66,7 +66,6 @@ def unpack_rows(header: Header, data: bytes, codec: Codec) -> RawRows:
     if zlib.crc32(body) != header.checksum:
         raise CorruptEntryError("checksum does not match")
     rows = codec.loads(body)
-    width = len(header.description)
-    if any(len(row) != width for row in rows):
+    if not set(map(len, rows)) <= {len(header.description)}:
         raise CorruptEntryError("rows do not have the columns that are announced")
     return RawRows(header.description, rows)
