@@ -25,6 +25,7 @@ from sqla_patterns.caching import (
     _replay,
     register_session_backend,
 )
+from sqla_patterns.caching._replay import _probe
 from sqla_patterns.exceptions import InvalidArgumentError, StateError
 from tests.caching._world import PEOPLE, Person, World, fill, memory_region
 
@@ -212,7 +213,7 @@ def test_a_sqlalchemy_that_lacks_what_is_needed_is_left_alone(world: World, monk
 
 
 def test_the_probe_finds_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_replay, "_NEEDED", (*_replay._NEEDED, (Session, "_no_such_name")))
+    monkeypatch.setattr(_probe, "_NEEDED", (*_probe._NEEDED, (Session, "_no_such_name")))
     _replay.probe.cache_clear()
     try:
         assert _replay.probe() == "Session._no_such_name"
