@@ -53,8 +53,6 @@ def tables_of(thing: object) -> frozenset[TableName]:
         schema, _, name = thing.rpartition(".")
         return frozenset({TableName(schema or None, name)})
     inspected: Any = inspect(thing, raiseerr=False)
-    if inspected is None and hasattr(thing, "__clause_element__"):
-        inspected = cast(Any, thing).__clause_element__()
     # An alias of a class leads to the class.
     mapper: Any = inspected if _is(inspected, Mapper) else getattr(inspected, "mapper", None)
     if _is(mapper, Mapper):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
@@ -86,12 +87,16 @@ _READS: Final = frozenset(
      "notify", "lock", "unlock", "discard", "analyze", "kill",
      "prepare", "deallocate", "xa"}
 )  # fmt: skip
+#: What ends a transaction on MariaDB before it begins something else.
+_MAY_COMMIT: Final = frozenset({"begin", "start", "lock", "unlock"})
+_AUTOCOMMIT: Final = re.compile(r"\bautocommit\b", re.IGNORECASE)
 _MAY_WRITE_INSIDE: Final = frozenset({"with", "explain"})
 _DDL_WORDS: Final = frozenset(
     {"create", "alter", "drop", "truncate", "rename", "reindex", "vacuum", "grant", "revoke", "comment"}
 )
 
 
+@lru_cache(maxsize=512)
 def raw_kind(sql: str) -> Raw:
     """Tell what a statement in plain text does, by its words; in doubt it writes."""
     bare = _NOISE.sub(" ", sql)
@@ -100,6 +105,10 @@ def raw_kind(sql: str) -> Raw:
     if _PREPARED.match(bare):
         return Raw.PREPARED
     if head in {"commit", "end"}:
+        return Raw.COMMIT
+    if head in _MAY_COMMIT and not _ISOLATION.search(bare):
+        return Raw.COMMIT
+    if head == "set" and _AUTOCOMMIT.search(bare):
         return Raw.COMMIT
     if head in _DDL_WORDS:
         return Raw.DDL
