@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
@@ -60,6 +60,7 @@ values = st.recursive(
 tables = st.integers(0, 4).flatmap(lambda width: st.lists(st.tuples(*[values] * width), max_size=5))
 
 
+@settings(deadline=None)
 @given(tables)
 def test_rows_come_back_as_they_were(rows: list[tuple[Any, ...]]) -> None:
     back = CODEC.loads(CODEC.dumps(rows))
@@ -67,6 +68,7 @@ def test_rows_come_back_as_they_were(rows: list[tuple[Any, ...]]) -> None:
     assert repr(back) == repr(rows)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(scalars.filter(lambda value: value is not None)), max_size=6))
 def test_columns_of_mixed_types_come_back(rows: list[tuple[Any, ...]]) -> None:
     rows = [*rows, (None,)]
@@ -174,6 +176,7 @@ def test_what_the_codec_did_not_write_is_corrupt(document: object) -> None:
         CODEC.loads(json.dumps(document).encode())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_rows_or_corrupt(data: bytes) -> None:
     try:

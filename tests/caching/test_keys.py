@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, Integer, String, create_engine, event, func, insert, select, type_coerce, update
 from sqlalchemy.orm import Session, sessionmaker, with_loader_criteria
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from sqla_patterns.caching import FromCache, MemoryStamps, ORMCache, UncacheableParameterError
 from sqla_patterns.caching._keys import bucket, encode, key_of
@@ -83,6 +83,7 @@ json = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json, json)
 def test_forms_are_equal_just_when_values_are(one: object, two: object) -> None:
     same = repr(_sorted(one)) == repr(_sorted(two))
@@ -95,6 +96,7 @@ def _sorted(value: object) -> object:
     return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(), max_size=4), st.lists(st.binary(), max_size=4))
 def test_parts_do_not_run_together(one: list[bytes], two: list[bytes]) -> None:
     assert (key_of(one) == key_of(two)) is (one == two)
@@ -294,7 +296,8 @@ def test_databases_behind_one_url_are_told_apart() -> None:
 def test_sqlite_in_memory_is_another_database_for_each_thread_and_pool() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", connect_args={"check_same_thread": False})
+    assert isinstance(engine.pool, SingletonThreadPool)
     factory = sessionmaker(engine)
     cache = ORMCache({"default": memory_region()}, stamps=MemoryStamps())
     cache.listen_on_session(factory)
