@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, delete, event, exists, func, insert, select, text, union_all, update
 from sqlalchemy.dialects import mysql as mysql_dialect
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker, with_loader_criteria
 
 from sqla_patterns.caching._guard import Guard
@@ -585,6 +585,14 @@ async def test_async_sessions_write_and_read_through_the_same_guard(async_engine
     async with async_engine.begin() as connection:
         await connection.execute(update(TABLES["club"]).values(name="core"))
     assert await look() == ("core", "put")
+    if async_engine.dialect.name != "sqlite":
+        async with AsyncSession(async_engine.execution_options(isolation_level="REPEATABLE READ")) as session:
+            reader.attach(session)
+            assert await session.run_sync(lambda sync: reader.rows(sync, statement)) == [("core",)]
+            assert reader.last == "hit"
+            async with async_engine.begin() as connection:
+                await connection.execute(update(TABLES["club"]).values(name="later"))
+            assert (await session.scalars(statement)).one() == "core", "the snapshot was taken with the hit"
 
 
 @pytest.mark.only_on("sqlite")

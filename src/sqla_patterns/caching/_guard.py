@@ -15,6 +15,7 @@ The store of stamps has one epoch that every write advances. An entry carries th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -23,11 +24,12 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from ..exceptions import InvalidArgumentError
 from ._contact import Contact, Observer, OnError
+from ._links import NOW, SNAPSHOT, SQLITE, Link, in_sqlite_transaction, pin, root_of
 from ._sql_stamps import SQLStamps
 from ._stamps import Snapshot, StampStore
 from ._tags import EVERYTHING, SchemaMap, TableName, expand, table_tags, tables_of
 from ._ticket import Ticket
-from ._tracker import NOW, SNAPSHOT, SQLITE, Link, Tracker, in_sqlite_transaction, root_of
+from ._tracker import Tracker
 from ._writes import RawDML, WriteCollector
 
 if TYPE_CHECKING:
@@ -92,14 +94,13 @@ class Guard:
         """
         sync: Engine = engine if isinstance(engine, Engine) else engine.sync_engine
         store = self._contact.made
-        if isinstance(store, SQLStamps):
-            url = sync.url
-            same_file = sync.dialect.name == "sqlite" and url.database == store.engine.url.database
-            if root_of(sync) is root_of(store.engine) or (same_file and store.engine.dialect.name == "sqlite"):
-                raise InvalidArgumentError(
-                    f"{store!r} works with {sync!r}, whose transactions it is to watch: it writes while they commit, and each "
-                    "would wait for the other. Give the store an engine of its own (on SQLite: a file of its own)."
-                )
+        if isinstance(store, SQLStamps) and (
+            root_of(sync) is root_of(store.engine) or _same_sqlite_file(sync, store.engine)
+        ):
+            raise InvalidArgumentError(
+                f"{store!r} works with {sync!r}, whose transactions it is to watch: it writes while they commit, and each "
+                "would wait for the other. Give the store an engine of its own (on SQLite: a file of its own)."
+            )
         self._tracker.track(sync)
 
     def detach(self) -> None:
@@ -197,7 +198,7 @@ class Guard:
         if level not in NOW and link.horizon is None:
             return Ticket("no_horizon")
         if strict:
-            self._tracker.pin(connection, link)
+            pin(connection, link)
         snapshot = self._read(tags)
         if snapshot is None:
             return Ticket("stamps_unavailable")
@@ -231,6 +232,12 @@ class Guard:
     def touch_all(self, *, drop_leases: bool = False) -> None:
         """Void all entries; with `drop_leases`, also forget prepared transactions that nobody will ever finish."""
         self._contact.new_generation(drop_leases=drop_leases)
+
+
+def _same_sqlite_file(one: Engine, two: Engine) -> bool:
+    if not one.dialect.name == two.dialect.name == "sqlite":
+        return False
+    return Path(one.url.database or "").resolve() == Path(two.url.database or "").resolve()
 
 
 def _declared(depends: Mapping[Any, Iterable[Any]]) -> dict[TableName, frozenset[TableName]]:
