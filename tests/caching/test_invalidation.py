@@ -362,7 +362,11 @@ def test_driver_level_sql_that_writes_makes_everything_invalid(world: World) -> 
     assert world.changed() == EVERY
 
 
-@pytest.mark.parametrize("touched", [Club, Club.__table__, "shop_club", [Club], ("shop_club",)], ids=str)
+@pytest.mark.parametrize(
+    "touched",
+    [Club, Club.__table__, "shop_club", [Club], ("shop_club",)],
+    ids=["class", "table", "name", "list", "tuple"],
+)
 def test_text_with_declared_tables_reaches_these(make_world: Callable[..., World], touched: Any) -> None:
     world = make_world(raw_dml="raise")
     with world.make() as session:

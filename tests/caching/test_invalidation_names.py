@@ -34,13 +34,13 @@ from tests.caching._shop import Address, Employee, Person, membership
         (membership.alias(), {(None, "shop_membership")}),
         (membership.join(Person.__table__), {(None, "shop_membership"), (None, "shop_person")}),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_table_is_named_by_class_table_or_name(thing: Any, names: set[Any]) -> None:
     assert tables_of(thing) == names
 
 
-@pytest.mark.parametrize("thing", [42, None, object(), select], ids=str)
+@pytest.mark.parametrize("thing", [42, None, object(), select], ids=lambda thing: type(thing).__name__)
 def test_what_names_no_table_is_refused(thing: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="names no table"):
         tables_of(thing)
@@ -115,7 +115,7 @@ def test_tenants_in_schemas_do_not_end_each_others_entries(engine_factory: Calla
         select(Address.id).where(text("id IN (SELECT 1 FROM hidden)")),
         select(Table("scratch", MetaData(), Column("id", Integer), prefixes=["TEMPORARY"]).c.id),
     ],
-    ids=str,
+    ids=lambda statement: type(statement).__name__,
 )
 def test_a_statement_that_may_hide_tables_says_so(statement: Any) -> None:
     engine = create_engine("sqlite://")
@@ -129,7 +129,7 @@ def test_a_statement_that_may_hide_tables_says_so(statement: Any) -> None:
         select(Address.id).order_by(text("id DESC")),
         select(Address.id).where(text("id = :one")).params(one=1),
     ],
-    ids=str,
+    ids=["a literal", "an order", "a parameter"],
 )
 def test_text_that_can_name_columns_only_hides_nothing(statement: Any) -> None:
     engine = create_engine("sqlite://")
