@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from sqlalchemy import Engine, inspect
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
     from sqlalchemy.orm import ORMExecuteState
 
+    from ._plans import Plan
     from ._stamps import StampStore
 
 __all__ = ("ORMCache",)
@@ -49,6 +51,8 @@ __all__ = ("ORMCache",)
 M = TypeVar("M")
 
 _EXPLAIN: Final = "_sqla_patterns_explain"
+#: Values of one statement for which its tag is remembered.
+_OWN_TAGS: Final = 200
 
 
 class ORMCache:
@@ -286,7 +290,9 @@ class ORMCache:
         started = time.perf_counter()
         reason = self._reader.bypass_reason(state)
         found = (
-            reason if reason is not None else self._reader.look(state, option, self._own_tags(state, option, request))
+            reason
+            if reason is not None
+            else self._reader.look(state, option, partial(self._own_tags, state, option, request))
         )
         if isinstance(found, str):
             self._report(CacheEvent("bypass", option.region, reason=found))
@@ -301,7 +307,9 @@ class ORMCache:
             answer_siblings(self._reader, state, found)
         return self._reader.answer(found)
 
-    def _own_tags(self, state: ORMExecuteState, option: FromCache, request: Request | None) -> frozenset[str]:
+    def _own_tags(
+        self, state: ORMExecuteState, option: FromCache, request: Request | None, plan: Plan, values: bytes
+    ) -> frozenset[str]:
         """The tags by which the statement is invalidated on demand."""
         if request is not None:
             return frozenset(request.tags.values())
@@ -309,7 +317,14 @@ class ORMCache:
             prop = cast("Any", state.loader_strategy_path)[-1]
             return relationship_tags(prop.parent.class_, prop.key, state.lazy_loaded_from)
         statement, parameters = _replay.first_statement(state)
-        tag = self._reader.statement_tag(statement, parameters)
+        if statement is not state.statement:
+            tag = self._reader.statement_tag(statement, parameters)
+        elif values in plan.own_tags:
+            tag = plan.own_tags[values]
+        else:
+            if len(plan.own_tags) >= _OWN_TAGS:
+                plan.own_tags.clear()
+            tag = plan.own_tags[values] = self._reader.statement_tag(statement, parameters)
         return frozenset() if tag is None else frozenset({tag})
 
     # -- small things ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -48,6 +48,8 @@ class Plan:
     #: Why the statement always goes to the database.
     reason: str | None
     volatile: bool
+    #: The statement's own tag by the form of its values; to find it takes another compilation.
+    own_tags: dict[bytes, str | None] = field(default_factory=dict[bytes, "str | None"])
 
     def bypass(self, option: FromCache, values: Iterable[Any]) -> str | None:
         """Why the statement goes to the database under this option; None if it need not."""

@@ -108,8 +108,13 @@ class Reader:
             return "refresh"
         return None
 
-    def look(self, state: ORMExecuteState, option: FromCache, extra: frozenset[str]) -> Lookup | str:
-        """Prepare a statement and its place in the cache; or say why it has none."""
+    def look(
+        self, state: ORMExecuteState, option: FromCache, extra: Callable[[Plan, bytes], frozenset[str]]
+    ) -> Lookup | str:
+        """Prepare a statement and its place in the cache; or say why it has none.
+
+        ``extra`` gives the tags by which it is invalidated on demand, from its plan and the form of its values.
+        """
         prepared = _replay.prepare(state)
         plan = self.plans.of(prepared)
         region = self.regions[option.region]
@@ -118,27 +123,35 @@ class Reader:
             return reason
         require_tables(plan, option)
         identity = self.binds.of(prepared)
-        key = self.key(state, option, prepared, plan, identity)
-        tags = self.tags(option, prepared, plan, extra)
+        values = _encoded_values(prepared.compiled, prepared.values)
+        key = self.key(state, option, prepared, plan, identity, values)
+        tags = self.tags(option, prepared, plan, extra(plan, values))
         ticket = self.guard.ticket(prepared.session, tags, prepared.bind_arguments)
         if ticket.bypass is not None:
             return ticket.bypass
         return Lookup(option, region, prepared, plan, tags, key, ticket)
 
-    def key(self, state: ORMExecuteState, option: FromCache, prepared: Prepared, plan: Plan, identity: str) -> str:
+    def key(
+        self,
+        state: ORMExecuteState,
+        option: FromCache,
+        prepared: Prepared,
+        plan: Plan,
+        identity: str,
+        values: bytes,
+    ) -> str:
         """The key of the statement: all that its rows depend on beside the tables' contents."""
-        varied = [_evaluate(self.vary, state), _evaluate(option.vary, state)]
         words: list[object] = [self.namespace, self.codec.name, identity, option.cache_key]
         words += [prepared.dialect.name, prepared.dialect.driver, plan.sql, dict(prepared.schema_translate_map)]
         parts = [encode(word, "the key") for word in words]
         parts.append(encode(_replay.identity_token(prepared), "the identity token"))
-        parts += [encode(value, "the vary value") for value in varied]
-        parts += _encoded_values(prepared.compiled, prepared.values)
-        return key_of(parts)
+        parts += [encode(_evaluate(vary, state), "the vary value") for vary in (self.vary, option.vary)]
+        return key_of([*parts, values])
 
     def sibling_key(self, lookup: Lookup, prepared: Prepared, state: ORMExecuteState) -> str:
         """The key of the same statement with other parameters."""
-        return self.key(state, lookup.option, prepared, lookup.plan, self.binds.of(prepared))
+        values = _encoded_values(prepared.compiled, prepared.values)
+        return self.key(state, lookup.option, prepared, lookup.plan, self.binds.of(prepared), values)
 
     def tags(self, option: FromCache, prepared: Prepared, plan: Plan, extra: frozenset[str]) -> frozenset[str]:
         """All whose writes end the entry."""
@@ -157,7 +170,7 @@ class Reader:
             compiled, values = _replay.tag_of_statement(statement, parameters, self.statements)
         except CompileError:
             return None
-        return bucket("s", [str(compiled.string).encode(), *_encoded_values(compiled, values)])
+        return bucket("s", [str(compiled.string).encode(), _encoded_values(compiled, values)])
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -280,9 +293,9 @@ def user_tag(word: str) -> str:
     return f"u:{word}"
 
 
-def _encoded_values(compiled: Any, values: Mapping[str, Any]) -> list[bytes]:
+def _encoded_values(compiled: Any, values: Mapping[str, Any]) -> bytes:
     bound = sorted(_replay.bound_values(compiled, values), key=lambda each: each[0])
-    return [part for name, value in bound for part in (name.encode(), encode(value, f"parameter {name!r}"))]
+    return b"".join(encode(name, "a name") + encode(value, f"parameter {name!r}") for name, value in bound)
 
 
 def _evaluate(vary: Any, state: ORMExecuteState) -> object:
