@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, Integer, String, create_engine, event, func, insert, select, type_coerce, update
+from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import Session, sessionmaker, with_loader_criteria
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from sqla_patterns.caching import FromCache, MemoryStamps, ORMCache, UncacheableParameterError
+from sqla_patterns.caching import FromCache, MemoryStamps, ORMCache, RelationshipCache, UncacheableParameterError
 from sqla_patterns.caching._keys import bucket, encode, key_of
 from tests._support import Database
 from tests.caching._world import (
+    Address,
     Base,
     Person,
     Secret,
@@ -542,3 +544,43 @@ def test_invalidating_by_table_tag_and_all(world: World) -> None:
         assert world.rows(statement)[1] == 0
         end()
         assert world.rows(statement)[1] == 1
+
+
+@pytest.mark.only_on("sqlite")
+def test_shards_are_told_apart() -> None:
+    shards = {"north": create_engine("sqlite://", poolclass=StaticPool)}
+    shards["south"] = create_engine("sqlite://", poolclass=StaticPool)
+    for number, (name, engine) in enumerate(shards.items(), 1):
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            addresses = {Address(id=i, street=f"{name} street {i}") for i in range(1, number + 1)}
+            session.add_all([Person(id=1, name=name, addresses=addresses), Person(id=2, name=f"{name} 2")])
+            session.commit()
+    factory = sessionmaker(
+        class_=ShardedSession,
+        shards=shards,
+        shard_chooser=lambda mapper, instance, clause=None: "north",
+        identity_chooser=lambda mapper, key, *, lazy_loaded_from, execution_options, bind_arguments, **kw: (
+            [lazy_loaded_from.identity_token] if lazy_loaded_from else list(shards)
+        ),
+        execute_chooser=lambda context: (
+            [context.lazy_loaded_from.identity_token] if context.lazy_loaded_from else list(shards)
+        ),
+    )
+    cache = ORMCache({"default": memory_region()}, stamps=MemoryStamps())
+    cache.listen_on_session(factory)
+    statement = select(Person).options(FromCache(), RelationshipCache(Person.addresses))
+    expected = [("north", ["north street 1"]), ("north 2", []), ("south", ["south street 1", "south street 2"])]
+    for _ in range(3):
+        with factory() as session:
+            found = session.scalars(statement).all()
+            got = sorted((person.name, sorted(each.street for each in person.addresses)) for person in found)
+            assert got == [*expected, ("south 2", [])]
+            assert {person.name for person in cache.get_many(session, Person, [1, 2]).values()} <= {
+                *("north", "north 2", "south", "south 2")
+            }
+    # Statement by shard, lazy loads, and the keys of get_many() by shard.
+    assert cache.stats.misses == 2 + 4 + 2 + 1
+    cache.detach()
+    for engine in shards.values():
+        engine.dispose()

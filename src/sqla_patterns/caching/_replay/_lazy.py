@@ -38,6 +38,8 @@ def loaded_together(session: Session, lazy: InstanceState[Any], key: str) -> lis
             continue
         if state.load_options != lazy.load_options or state.load_path != lazy.load_path:
             continue
+        if state.identity_token != lazy.identity_token:
+            continue  # of another shard, where the same key is somebody else's
         if key in state.mapper.relationships:
             found.append(state)
     return found
