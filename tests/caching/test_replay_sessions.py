@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, String, delete, func, insert, inspect, select, text, update
@@ -382,3 +383,25 @@ def test_attaching_twice_answers_once(world: World) -> None:
     world.cache.listen_on_session(world.session)
     world.rows(cached)
     assert (world.cache.stats.misses, world.cache.stats.puts) == (1, 1)
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_hit_takes_no_connection(world: World, file_engine: Engine) -> None:
+    again = World(file_engine, world.regions)
+    again.rows(cached)
+    with again.session() as session:
+        assert session.scalars(cached).first() is not None
+        assert cast("Any", file_engine.pool).checkedout() == 0
+        session.commit()
+    assert again.cache.stats.hits == 1
+    again.close()
+
+
+def test_an_entry_is_smaller_than_pickled_objects(world: World) -> None:
+    # 41
+    sizes: list[int] = []
+    world.cache.events.listen(lambda happened: sizes.append(happened.size) if happened.kind == "put" else None)
+    world.rows(cached)
+    with world.plain() as session:
+        frozen = pickle.dumps(session.execute(people).freeze())
+    assert sizes[0] * 2 < len(frozen)
