@@ -202,12 +202,7 @@ class Guard:
         snapshot = self._read(tags)
         if snapshot is None:
             return Ticket("stamps_unavailable")
-        seen = snapshot.epoch
-        if link.horizon is not None:
-            if link.horizon == (seen.generation, snapshot.before):
-                # Nothing was written since the transaction began, so that it sees all there is.
-                link.horizon = seen
-            seen = link.horizon
+        seen = snapshot.epoch if link.horizon is None else link.horizon
         return Ticket(None, link.snapshot or not strict, snapshot, seen, strict, fills)
 
     def _read(self, tags: Collection[str]) -> Snapshot | None:

@@ -50,7 +50,7 @@ class MemoryStamps:
                 self._expire()
             stamps = {tag: self._stamps.get(tag, self._floor) for tag in tags}
             leased = {tag for lease in self._leases.values() for tag in lease.tags if tag in stamps}
-            return Snapshot(self._epoch(), stamps, frozenset(leased), self._number)
+            return Snapshot(self._epoch(), stamps, frozenset(leased))
 
     def epoch(self) -> Epoch:
         """Return the epoch alone."""

@@ -215,7 +215,7 @@ class SQLStamps:
         if any(stamp.generation != epoch.generation for stamp in known.values()):
             return None
         numbers = {tag: stamp.number for tag, stamp in known.items()}
-        return Snapshot(epoch, numbers, frozenset(tag for tag, key in keys.items() if key in leased), epoch.number)
+        return Snapshot(epoch, numbers, frozenset(tag for tag, key in keys.items() if key in leased))
 
     def _freshen(self, connection: Connection, epoch: Epoch, keys: dict[str, str]) -> Snapshot:
         """End expired leases, and replace stamps of another generation, at the epoch that this transaction has taken."""
@@ -234,7 +234,7 @@ class SQLStamps:
         self._stamp(connection, epoch, stale)
         snapshot = self._select(connection, keys)
         if snapshot is None:  # A lease has expired this very moment: what it covers counts as leased.
-            return Snapshot(epoch, dict.fromkeys(keys, epoch.number), frozenset(keys), epoch.number)
+            return Snapshot(epoch, dict.fromkeys(keys, epoch.number), frozenset(keys))
         return snapshot
 
     def _stamp(self, connection: Connection, epoch: Epoch, keys: Collection[str]) -> None:

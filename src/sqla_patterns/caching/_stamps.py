@@ -5,9 +5,8 @@ of its last write, its *stamp*; and the *leases* of commits that are under way. 
 cache asks of a store. Cached entries carry the epoch of their read and are compared with the stamps when they are read, so that nothing
 is ever deleted, and a reader that puts an old value too late puts something that nobody will take.
 
-A tag that the store does not know may have been written: its stamp was dropped, or was never there. A store that does the dropping itself
-knows up to which epoch that may have been, and counts the tag as written then; one whose server drops what it likes gives the tag a new
-stamp when it is asked for, which no older entry can pass. A store that has lost its epoch starts a new *generation*, whose epochs compare with no others.
+A tag that the store does not know may have been written: its stamp was dropped, or was never there. The store knows up to which epoch that
+may have been, and counts the tag as written then: no older entry can pass. A store that has lost its epoch starts a new *generation*, whose epochs compare with no others.
 """
 
 from __future__ import annotations
@@ -44,8 +43,6 @@ class Snapshot:
     stamps: Mapping[str, int]
     #: Those of the tags that a commit under way may be changing.
     leased: frozenset[str]
-    #: The number of the epoch before this very question stamped tags that had no stamp: nobody has written anything since.
-    before: int
 
 
 @runtime_checkable
@@ -55,7 +52,7 @@ class StampStore(Protocol):
     def read(self, tags: Collection[str]) -> Snapshot:
         """Return the epoch, the stamps and leases of `tags`.
 
-        A tag that has no stamp of this generation counts as written when it may have been, or is stamped. A lease that has expired, whosever it is, is ended as by `done`.
+        A tag that has no stamp of this generation counts as written at the last moment when it may have been. A lease that has expired, whosever it is, is ended as by `done`.
         """
         ...
 

@@ -12,7 +12,7 @@ from ._tags import EVERYTHING
 __all__ = ("Ticket",)
 
 _NOWHERE: Final = Epoch("", -1)
-_UNKNOWN: Final = Snapshot(_NOWHERE, {}, frozenset(), -1)
+_UNKNOWN: Final = Snapshot(_NOWHERE, {}, frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Ticket:
         return type(self)(
             self.bypass,
             self.may_serve,
-            Snapshot(snapshot.epoch, stamps, snapshot.leased & kept, snapshot.before),
+            Snapshot(snapshot.epoch, stamps, snapshot.leased & kept),
             self._seen,
             self._strict,
             self._fills,
