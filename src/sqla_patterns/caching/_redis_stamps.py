@@ -113,8 +113,9 @@ class RedisStamps:
     :param prefix: of all keys. Caches of one database need the same, also those of other applications that write to it.
     :param max_tags: how many tags are kept; when there are more, all are forgotten and count as written then.
 
-    Redis must not lose writes that it has acknowledged while it goes on: a failover to a replica is noticed (the script is not there) and
-    starts a new generation, if the server is Redis 7 or replicates scripts by their effects.
+    Redis must not lose writes that it has acknowledged while it goes on. A restart starts a new generation, and so does a failover to a
+    replica that has never run the script. One that has, as the master of an earlier day, may lack the last stamps without a sign:
+    call ``new_generation()`` after such a failover.
     """
 
     def __init__(self, client: RedisClient, *, prefix: str = "sqla_patterns:stamps", max_tags: int = 100_000) -> None:
