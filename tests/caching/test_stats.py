@@ -288,3 +288,50 @@ def test_a_write_ends_entries_of_the_session_too(worlds: Callable[..., World]) -
         session.rollback()
         world.write(update(Person).where(Person.id == 1).values(name="new"))
         assert session.scalars(statement).first().name == "new"
+
+
+# -- entries that are decoded already ------------------------------------------------------------
+
+
+def test_a_decoded_entry_is_served_without_the_region_and_never_stale(worlds: Callable[..., World]) -> None:
+    world = worlds(decoded=2)
+    backend: Any = world.regions["default"].backend
+    names = select(Person.id, Person.name).order_by(Person.id).options(FromCache())
+    for expected in (1, 0):
+        assert world.rows(names)[1] == expected
+    calls: list[str] = []
+    get = backend.get
+    backend.get = lambda key: calls.append(key) or get(key)
+    found, sent = world.rows(names)
+    assert (len(found), sent, calls) == (PEOPLE, 0, [])
+    world.write(update(Person).where(Person.id == 1).values(name="new"))
+    found, sent = world.rows(names)
+    assert (found[0].name, sent) == ("new", 1)
+    world.regions["default"].invalidate()
+    assert world.rows(names)[1] == 1
+    # Only so many are kept.
+    for number in range(20):
+        world.rows(people.where(Person.id > number).options(FromCache()))
+        world.rows(people.where(Person.id > number).options(FromCache()))
+    assert len(world.cache._reader.decoded._entries) <= 3
+
+
+def test_what_can_be_changed_is_not_kept_decoded(worlds: Callable[..., World]) -> None:
+    from tests.caching._world import Thing
+
+    world = worlds(decoded=10)
+    statement = select(Thing).order_by(Thing.id).options(FromCache())
+    read = lambda result: result.scalars().first().document  # noqa: E731
+    for _ in range(3):
+        document, _ = world.rows(statement, read)
+        assert document == {"number": 1, "list": [1, None, "é"]}
+        document["list"].clear()
+
+
+def test_entries_of_a_session_are_not_shared_decoded(worlds: Callable[..., World]) -> None:
+    world = worlds(regions={"local": local_region()}, decoded=10)
+    for _ in range(2):
+        with world.session() as session, world.counting() as log:
+            for _ in range(3):
+                session.scalars(people.options(FromCache("local"))).all()
+            assert len(log) == 1

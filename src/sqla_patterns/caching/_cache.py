@@ -24,6 +24,7 @@ from .._attach import Attachment, SessionTarget, attach
 from ..exceptions import InvalidArgumentError, StateError
 from . import _replay
 from ._codec import Codec, TypedCodec
+from ._decoded import DecodedRows
 from ._errors import UncacheableStatementError
 from ._explain import CachePlan
 from ._guard import Guard
@@ -69,6 +70,7 @@ class ORMCache:
     :param codec: how rows become bytes; `TypedCodec` unless given.
     :param stamps: where it is kept when tables were last written; chosen from the regions' backends unless given.
     :param lock_timeout: seconds to wait for another's fill of the same key.
+    :param decoded: how many entries this process keeps decoded, beside the region. A hit among them asks the stamps and nothing else.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class ORMCache:
         codec: Codec | None = None,
         stamps: StampStore | None = None,
         lock_timeout: float = 10.0,
+        decoded: int = 0,
     ) -> None:
         if on_error not in {"degrade", "raise"}:
             raise InvalidArgumentError(f'on_error={on_error!r} must be "degrade" or "raise"')
@@ -106,6 +109,7 @@ class ORMCache:
             vary,
             self._report,
             FillLocks(lock_timeout),
+            DecodedRows(decoded),
         )
         self._attachments: list[Attachment] = []
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import CompileError
 from . import _replay
 from ._binds import BindIdentities
 from ._codec import CorruptEntryError, UnencodableValueError
+from ._decoded import DecodedRows
 from ._entries import pack, unpack_header, unpack_rows
 from ._errors import CacheMiss
 from ._keys import bucket, encode, key_of
@@ -88,6 +89,7 @@ class Reader:
     vary: Callable[[ORMExecuteState], object] | object
     report: Callable[[CacheEvent], None]
     locks: FillLocks = field(default_factory=FillLocks)
+    decoded: DecodedRows = field(default_factory=lambda: DecodedRows(0))
     binds: BindIdentities = field(default_factory=BindIdentities)
     plans: Plans = field(default_factory=Plans)
     modes: WeakKeyDictionary[Session, Modes] = field(default_factory=WeakKeyDictionary[Any, Any])
@@ -219,14 +221,25 @@ class Reader:
         if not lookup.ticket.may_serve:
             return None
         started = time.perf_counter()
+        known = self.decoded.get(lookup.region, lookup.key)
+        if known is not None:
+            header, raw, size = known
+            if self._may_serve(lookup, header, lookup.ticket):
+                return Found(header, raw, size, time.perf_counter() - started)
         data = lookup.region.get(lookup.key)
-        return None if data is None else self.decode(lookup, lookup.key, data, lookup.ticket, started)
+        found = None if data is None else self.decode(lookup, lookup.key, data, lookup.ticket, started)
+        if found is not None:
+            self.decoded.keep(lookup.region, lookup.key, found.header, found.raw, found.size)
+        return found
+
+    def _may_serve(self, lookup: Lookup, header: Header, ticket: Ticket) -> bool:
+        return ticket.serves(header.epoch) and not lookup.region.is_too_old(lookup.option, header.created)
 
     def decode(self, lookup: Lookup, key: str, data: bytes, ticket: Ticket, started: float) -> Found | None:
         """Check what was found under a key."""
         try:
             header = unpack_header(data)
-            if not ticket.serves(header.epoch) or lookup.region.is_too_old(lookup.option, header.created):
+            if not self._may_serve(lookup, header, ticket):
                 return None
             raw = unpack_rows(header, data, self.codec)
         except CorruptEntryError as error:

@@ -41,6 +41,11 @@ class Region:
         """The backend with the proxies around it."""
         return cast("Any", self.region).backend
 
+    @property
+    def actual_backend(self) -> object:
+        """The backend itself."""
+        return cast("Any", self.region).actual_backend
+
     def get(self, key: str) -> bytes | None:
         """The bytes under a key. Whatever else is there is returned as it is: the reader checks."""
         found: object = self._try(lambda: self.backend.get_serialized(self._key(key)), NO_VALUE)
