@@ -308,6 +308,8 @@ def test_regions_of_dogpile(backend: str, worlds: Callable[..., World], tmp_path
     assert world.rows(statement, read) == (expected, 0)
 
 
+# redis-py deprecates what dogpile uses for redis_expiration_time.
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 def test_a_region_on_redis(worlds: Callable[..., World], redis_url: str) -> None:
     import uuid
 

@@ -246,6 +246,8 @@ def test_a_lock_of_the_backend_is_used_and_never_waited_for(
     assert backend.log.count("release") == (1 if others < 10 else 0)
 
 
+# redis-py deprecates what dogpile uses for redis_expiration_time.
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 def test_a_lock_of_redis(worlds: Callable[..., World], redis_url: str) -> None:
     import uuid
 
