@@ -331,7 +331,7 @@ def _differences(
 class ClosureTable:
     """Keep a table of all pairs of a node and a node above it, so that descendants and ancestors are one look into an index.
 
-    .. code-block:: python
+    Mix it in before `TreeNode` or `KeyedTreeNode`::
 
         class Unit(ClosureTable, TreeNode, Base):
             __tablename__ = "unit"
