@@ -19,6 +19,7 @@ from ._lines import Numbers, Piece, Pieces, Splice
 from ._numbering import shifted
 from ._path_locks import chunks
 from ._plan import Link
+from ._sa import state_of
 from ._touched import touch
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ("NestedChange", "NestedPlacement", "name_trees_of_new_nodes", "rewrite")
 
 _NAMES = ("left", "right", "depth", "tree_id")
+_NAMES_SET = frozenset(_NAMES)
 # More branches than this and the rows are better read and written one by one, in one batch.
 _BRANCHES = 100
 # MariaDB keeps a derived table apart from what it updates only beside a LIMIT.
@@ -341,13 +343,26 @@ def _write_rows(config: TreeConfig, connection: Connection, rows: Mapping[Any, N
 def show_numbers(config: TreeConfig, session: Session, pieces: Pieces) -> set[InstanceState[Any]]:
     """Do to the loaded objects what `write_numbers` did to their rows; no SQL."""
     changed: set[InstanceState[Any]] = set()
+    cls = config.cls
     for node in session.identity_map.values():
-        if isinstance(node, config.cls):
-            values = node.__dict__
-            if "left" in values and "right" in values and "depth" in values and "tree_id" in values:
-                old = Numbers(values["left"], values["right"], values["depth"], values["tree_id"])
-                if old.tree in pieces.by_tree and _show(node, old, pieces.apply(old)):
-                    changed.add(inspect(node))
+        if not isinstance(node, cls):
+            continue
+        state = state_of(node)
+        values = state.dict
+        if values.get("tree_id") not in pieces.by_tree or not values.keys() >= _NAMES_SET:
+            continue
+        tree, depth = values["tree_id"], values["depth"]
+        left, right = pieces.find(tree, values["left"]), pieces.find(tree, values["right"])
+        if left is None and right is None:
+            continue
+        # This is the loop over all that is loaded; `set_committed_value` takes several times as long, and does the same to an
+        # attribute that nobody has changed.
+        if left is not None:
+            values["left"] += left.shift
+            values["depth"], values["tree_id"] = depth + left.deepen, left.to_tree
+        if right is not None:
+            values["right"] += right.shift
+        changed.add(state)
     return changed
 
 
