@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from _harness import Benchmark, Contestant, benchmark, verify
-from sqlalchemy import Engine, String, Table, func, insert, select, text
+from sqlalchemy import Engine, String, func, insert, select, text
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 from trees import (
     MOVED,
@@ -95,21 +95,12 @@ def classes(engine: Engine) -> dict[str, type[Any]]:
     return {name: cls for name, cls in INDEXED.items() if cls is not Labelled or engine.dialect.name == "postgresql"}
 
 
-def empty(engine: Engine, cls: type[Any]) -> None:
-    """Make the tables of `cls` anew."""
-    tables: list[Table] = [cls.__table__]
-    if cls is Closed:
-        tables.append(Base.metadata.tables["closed_closure"])
-    Base.metadata.drop_all(engine, tables=tables)
-    Base.metadata.create_all(engine, tables=tables)
-
-
 def fill(engine: Engine, cls: type[Any]) -> None:
     """The tree with the keys of `trees.shape`, and its index."""
     if cls is Mptt:
         fresh(engine, cls, filled=True)
         return
-    empty(engine, cls)
+    fresh(engine, cls)
     with Session(engine) as session:
         session.execute(insert(cls.__table__), rows_of(Ours))
         rebuild_tree(session, cls)
@@ -136,18 +127,12 @@ def adds(cls: type[Any]) -> Any:
     def build(key: int, parent: int | None, position: int, nodes: dict[int, Any]) -> Any:
         return cls(name=f"n{key}", parent=None if parent is None else nodes[parent])
 
-    start = flushes(cls, build)
-
-    def emptied(engine: Engine) -> Any:
-        empty(engine, cls)
-        return start(engine)
-
-    return emptied
+    return flushes(cls, build)
 
 
 def inserts_nested(cls: type[Any]) -> Any:
     def start(engine: Engine) -> Contestant[Any]:
-        empty(engine, cls)
+        fresh(engine, cls)
         data = nested()
         with Session(engine) as session:
             session.connection()

@@ -169,8 +169,13 @@ def number_nested_sets(rows: Sequence[dict[str, Any]]) -> None:
 def fresh(engine: Engine, cls: type[Any], *, filled: bool = False) -> None:
     """Empty the table of `cls` by making it anew; fill it with the tree if asked to."""
     table: Table = cls.__table__
-    table.drop(engine, checkfirst=True)
-    table.create(engine)
+    # An index may keep a table of its own, which refers to this one.
+    referring = {
+        fk.parent.table for each in Base.metadata.tables.values() for fk in each.foreign_keys if fk.references(table)
+    }
+    tables = list({table, *referring})
+    Base.metadata.drop_all(engine, tables=tables)
+    Base.metadata.create_all(engine, tables=tables)
     if not filled:
         return
     with engine.begin() as connection:

@@ -53,6 +53,12 @@ def wipe() -> None:
     cast("Any", Session).dispatch.do_orm_execute.clear()
 
 
+def heard_by_all() -> list[Any]:
+    """What listens to the statements of every session."""
+    with Session(ENGINE) as session:
+        return list(cast("Any", session).dispatch.do_orm_execute)
+
+
 @pytest.fixture
 def counter() -> Counter:
     return Counter()
@@ -60,11 +66,15 @@ def counter() -> Counter:
 
 @pytest.fixture(autouse=True)
 def _shared_classes_stay_clean() -> Iterator[None]:
-    """No test may leave anything on the classes that all sessions of the process share."""
+    """No test may leave anything on the classes that all sessions of the process share; what rooms listen to there stays."""
+    before = heard_by_all()
     yield
     assert AsyncSession.sync_session_class is Session
-    with Session(ENGINE) as session:
-        assert not list(cast("Any", session).dispatch.do_orm_execute)
+    left = heard_by_all()
+    for listener in before:
+        if listener not in left:  # A test has wiped it.
+            event.listen(Session, "do_orm_execute", listener)
+    assert not [listener for listener in left if listener not in before]
     assert "_sqla_patterns_listeners" not in vars(Session)
 
 
