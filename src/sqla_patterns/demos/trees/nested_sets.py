@@ -56,6 +56,10 @@ def _chart(session: Session) -> list[str]:
     return [f"{'    ' * node.depth}{node.name}  ({node.left}, {node.right})" for node in rows]
 
 
+def _shifts(statements: Sequence[str]) -> list[str]:
+    return [text for text in statements if text.startswith("UPDATE personnel") and "lft=" in text]
+
+
 def _named(session: Session, name: str) -> Employee:
     return session.scalars(select(Employee).where(Employee.name == name)).one()
 
@@ -69,8 +73,7 @@ def _hire(options: DemoOptions, engine: Engine, session: Session) -> None:
     session.add(albert)
     with sql_of(engine) as log:
         session.flush()
-    updates = [line for line in log if line.startswith("UPDATE personnel SET lft")]
-    assert not updates
+    assert not _shifts(log)
     # The numbers of the whole chart were known before the first INSERT, and objects show them.
     assert (albert.left, albert.right, bert.left, chuck.right) == (1, 12, 2, 11)
     session.commit()
@@ -111,8 +114,7 @@ def _reorganise(options: DemoOptions, engine: Engine, session: Session) -> None:
         donna.move_to(bert, "before")
         bert.children.append(Employee(name="Gina"))
         session.flush()
-    shifts = [line for line in log if line.startswith("UPDATE personnel SET") and "lft" in line]
-    assert len(shifts) == 1
+    assert len(_shifts(log)) == 1
     options.say("\nTwo moves and a new colleague, in one flush, with one UPDATE of the numbers:\n")
     options.say("\n".join(_chart(session)))
     # No refresh: objects in memory were shifted by the same arithmetic.
