@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.conftest import BaseFactory
+from tests.trees._machine import Shape as RacingShape
 from tests.trees._shapes import CONTRACT, SCHEMA, Shape, Tree
 
 
@@ -69,15 +70,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _adds_nothing_on_a_server(item: pytest.Item) -> bool:
     params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     shape, database = params.get("shape"), params.get("database", "sqlite")
-    if not isinstance(shape, Shape) or database == "sqlite":
+    if database == "sqlite":
         return False
-    # What a base maps is the same everywhere.
-    if shape.base == "dataclass":
-        return True
-    # How an index counts siblings that sort themselves is the same everywhere too; its own tests look at it once on each.
-    if shape.index.by_order and shape.collection == "sorted" and item.path.name != "test_paths.py":
-        return True
-    # An index sees a move when the plan of the flush has one form for all its spellings. Servers meet it in random moves, the
-    # state machine and the threads.
-    spelt_out = item.path.name in ("test_moves.py", "test_refusals.py", "test_render.py")
-    return shape.index.mixin is not None and spelt_out and "random" not in item.name
+    module = item.path.name
+    if isinstance(shape, Shape):
+        # What a base maps is the same everywhere.
+        if shape.base == "dataclass":
+            return True
+        # How an index counts siblings that sort themselves is the same everywhere too; its own tests look at it once on each.
+        if shape.index.by_order and shape.collection == "sorted" and module != "test_paths.py":
+            return True
+        # What is loaded is a matter of memory: the statements that a move comes to are the same.
+        if module == "test_moves.py" and {"expired", "half"} & {
+            each for each in params.values() if isinstance(each, str)
+        }:
+            return True
+        # An index sees a move when the plan of the flush has one form for all its spellings. Servers meet it in random moves, the
+        # state machine and the threads.
+        spelt_out = module in ("test_moves.py", "test_refusals.py", "test_render.py")
+        return shape.index.mixin is not None and spelt_out and "random" not in item.name
+    if isinstance(shape, RacingShape) and len(shape.mixins) > 1:
+        # Likewise for races: one spelling of a move, and one kind of children.
+        return params.get("spelling", "parent") != "parent" or (shape.keyed and module == "test_concurrency.py")
+    return False
