@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, bindparam, case, func, inspect, or_, select, update
+from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -289,7 +289,7 @@ def rewrite(
         path = final.get(identity_of(node)) if isinstance(node, index.config.cls) else None
         if path is not None and node.__dict__.get("path") != path:
             set_committed_value(node, "path", path)
-            touch(session, [inspect(node)])
+            touch(session, [state_of(node)])
 
 
 # -- errors ------------------------------------------------------------------------------------------
