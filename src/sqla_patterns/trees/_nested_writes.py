@@ -168,7 +168,7 @@ class NestedChange(Change):
                 lent = node.__dict__.get("tree_id")
                 if lent in names:
                     set_committed_value(node, "tree_id", names[lent])
-                    plan.touched.add(inspect(node))
+                    plan.touched.add(state_of(node))
         touch(plan.session, plan.touched)
 
 
@@ -389,5 +389,5 @@ def rewrite(
         if isinstance(node, config.cls) and (numbers := final.get(_key(node))) is not None:
             shown: list[Any] = [node.__dict__.get(name) for name in _NAMES]
             if _show(node, shown, numbers):
-                changed.add(inspect(node))
+                changed.add(state_of(node))
     touch(session, changed)
