@@ -18,12 +18,11 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqla_patterns import trees
 from sqla_patterns.exceptions import DuplicateKeyError, PatternError
 from sqla_patterns.trees import InvalidMoveError
+from tests._support import PATIENCE, Outcome, together
 from tests.trees._machine import KEYED, SIBLINGS, Shape, assert_sound, each
 
 SERVERS = ("postgresql", "mariadb")
-PATIENCE = 60.0
 
-Outcome = BaseException | None
 Make = Callable[..., "World"]
 
 
@@ -94,28 +93,6 @@ def make_world(engine_factory: Callable[..., Engine], plain_bases: Any) -> Calla
         return World(engine, shape, Node)
 
     return make
-
-
-def together(*jobs: Callable[[], None]) -> list[Outcome]:
-    """Start all *jobs* at once, each in a thread; return what each raised."""
-    outcomes: list[Outcome] = [None] * len(jobs)
-    start = Barrier(len(jobs))
-
-    def run(index: int, job: Callable[[], None]) -> None:
-        try:
-            start.wait(PATIENCE)
-            job()
-        except BaseException as error:  # noqa: BLE001  # the test judges it
-            outcomes[index] = error
-
-    threads = [Thread(target=run, args=pair, daemon=True) for pair in enumerate(jobs)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + PATIENCE
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    assert not any(thread.is_alive() for thread in threads), f"{sum(t.is_alive() for t in threads)} threads hang"
-    return outcomes
 
 
 def all_well(outcomes: list[Outcome]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
-from threading import Barrier, Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
@@ -15,34 +14,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from sqla_patterns.versioning import as_of, restore, revision, versioning_disabled, versions
+from tests._support import Outcome, together
 from tests.versioning._world import LONG_AGO, count, docs, history, library, natural_docs, tick
 
 SERVERS = ("postgresql", "mariadb")
-PATIENCE = 60.0
-
-Outcome = BaseException | None
-
-
-def together(*jobs: Callable[[], None]) -> list[Outcome]:
-    """Start all *jobs* at once, each in a thread; return what each raised."""
-    outcomes: list[Outcome] = [None] * len(jobs)
-    start = Barrier(len(jobs))
-
-    def run(index: int, job: Callable[[], None]) -> None:
-        try:
-            start.wait(PATIENCE)
-            job()
-        except BaseException as error:  # noqa: BLE001  # the test judges it
-            outcomes[index] = error
-
-    threads = [Thread(target=run, args=pair, daemon=True) for pair in enumerate(jobs)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + PATIENCE
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    assert not any(thread.is_alive() for thread in threads), "threads hang"
-    return outcomes
 
 
 def all_well(outcomes: list[Outcome]) -> None:
