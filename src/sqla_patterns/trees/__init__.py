@@ -1,8 +1,8 @@
-"""Trees of any depth on an adjacency list: ordered children, or children by key, with an index where reads deserve one.
+"""Trees of any depth on an adjacency list: ordered children, or children by key, with an index where reads need one.
 
-Mix `TreeNode` or `KeyedTreeNode` into a mapped class, and it has ``parent_id``, ``parent`` and ``children``; `TreeNode` orders
-its children by a ``position``, `KeyedTreeNode` keeps them in a dictionary by one of their attributes. Nothing else has to be
-set up: it works with every session, sync or async.
+Mix `TreeNode` or `KeyedTreeNode` into a mapped class, and it has ``parent_id``, ``parent`` and ``children``; `TreeNode`
+orders its children by a ``position``, `KeyedTreeNode` keeps them in a dictionary by one of their attributes. Nothing
+else has to be set up: it works with every session, sync or async.
 
 .. code-block:: python
 
@@ -48,43 +48,49 @@ set up: it works with every session, sync or async.
             "        └── crime",
         ]
 
-**When to use it.** Categories, folders, comments, organisation charts, menus: rows that have one parent of their own kind, at a
-depth that nobody knows beforehand, that are moved and deleted as whole subtrees.
+**When to use it.** Categories, folders, comments, organisation charts, menus: rows that have one parent of their own
+kind, at a depth that is not known beforehand, that are moved and deleted as whole subtrees.
 
-**When not to.** A hierarchy of fixed levels (country, region, city) is three tables and two foreign keys. A node with two
-parents needs a graph. A document that is only read and written whole fits into a JSON column. If you never move, never ask
-for descendants and never order siblings, a self-referential ``relationship()`` of your own is enough.
+**When not to.** A hierarchy of fixed levels (country, region, city) is three tables and two foreign keys. A node with
+two parents needs a graph. A document that is only read and written whole fits into a JSON column. If you never move,
+never ask for descendants and never order siblings, a self-referential ``relationship()`` is enough.
 
-**Indexes.** `NestedSets`, `MaterializedPath`, `LtreePath` and `ClosureTable` are mixed in beside the tree and derive from ``parent_id`` what makes
-questions about whole subtrees cheap: ``class Category(NestedSets, TreeNode, Base)``. Everything else stays as it is. Start without one: a
-recursive query costs about the rows that it finds.
+**Indexes.** An index of a tree, which is not an index of the database, is a set of columns or a table that makes
+queries about whole subtrees cheap and is derived from ``parent_id``. `NestedSets`, `MaterializedPath`, `LtreePath` and
+`ClosureTable` are mixed in beside the tree: ``class Category(NestedSets, TreeNode, Base)``. Everything else stays as it
+is. Start without one: a recursive query takes time for the rows that it finds only.
 
 **What moves mean.** ``node.parent = other``, ``node.parent_id = key``, ``other.children.append(node)``,
-``children.insert(i, node)`` and ``node.move_to(...)`` all say the same thing, may be mixed, and are carried out by the next flush.
-Where no place is said, a node goes last. ``parent = None`` makes a root. Taking a node out of ``children`` deletes it unless it has
-another parent by the flush. A circle raises `InvalidMoveError` before anything is written; a parent and its child may change places in one
-flush. After a flush every loaded object shows what the database has, without a refresh.
+``children.insert(i, node)`` and ``node.move_to(...)`` all say the same thing, may be mixed, and are carried out by the
+next flush. Where no place is said, a node goes last. ``parent = None`` makes a root. Taking a node out of ``children``
+deletes it unless it has another parent by the flush. A cycle raises `InvalidMoveError` before anything is written; a
+parent and its child may change places in one flush. After a flush every loaded object shows what the database has,
+without a refresh.
 
 **Cost in statements.**
 
 - `load_tree`, `walk_tree`, `dump_tree`, `verify_tree`, each predicate: one SELECT with a recursive CTE.
-- An insert or a move: one lock, one look at the siblings, one UPDATE more if it goes between siblings; for a whole flush, not for
-  each node. Where siblings sort themselves (``order_by``), an insert is its INSERT.
-- INSERTs are batched by level; `insert_tree` needs fewer. On SQLite the ORM inserts rows with integer keys one by one, and
-  `insert_tree` does not.
-- Deleting a subtree: three statements, however large it is. Where relationships of yours cascade from the nodes, or somebody listens
-  for their deletion, the nodes are loaded and deleted by the unit of work.
-- A session without trees pays one look at its objects in each flush.
+- Inserts and moves: for a whole flush, not for each node, one lock, one SELECT of the siblings, and one UPDATE more if
+  nodes go between siblings. If columns sort the siblings (``order_by`` of `TreeOptions`), an insert is only its INSERT.
+- INSERTs are batched by level; `insert_tree` needs fewer. On SQLite the ORM inserts rows with integer keys one by one,
+  and `insert_tree` does not.
+- Deleting a subtree: three statements, however large it is. Where relationships of the application cascade from the
+  nodes, or listeners wait for their deletion, the nodes are loaded and deleted by the unit of work.
+- In a session without trees, each flush looks at the class of each changed object once.
 
-**Concurrency.** Writers of one tree queue up at its root (``FOR NO KEY UPDATE``, or an advisory lock for the list of roots), which is
-locked before anything is read. On SQLite the flush takes the write lock before it reads, as ``BEGIN IMMEDIATE`` would. On MariaDB and
-MySQL gaps between rows are locked too, and writers of different trees may be refused with a deadlock error: try the
-transaction again, as for any write there. Under REPEATABLE READ the later of two writers of one list of siblings may be refused likewise on
-PostgreSQL (serialization failure).
+**Concurrency.** Writers of one tree queue up at its root (``FOR NO KEY UPDATE``, or an advisory lock for the list of
+roots), which is locked before anything is read. On SQLite the flush takes the write lock before it reads, as ``BEGIN
+IMMEDIATE`` would. On MariaDB and MySQL gaps between rows are locked too, and writers of different trees may be refused
+with a deadlock error: try the transaction again, as for any write there. Under REPEATABLE READ the later of two writers
+of one list of siblings may be refused likewise on PostgreSQL (serialization failure).
 
-**What the room does not see.** Core and bulk statements of yours go past it: positions of rows inserted that way are 0 until
-`rebuild_tree`, and `verify_tree` names orphans, cycles and doubles. Core DELETE follows the foreign key: ``ON DELETE CASCADE`` or ``SET NULL``
-by the policy, for databases that enforce it.
+**Listeners.** Nodes that the application's ``before_flush`` listeners add, move or delete are handled as any others. A
+listener that does so later in the flush raises `UnplannedChangeError` before the change is written, unless it assigns
+the parent that the node has already.
+
+**What the package does not see.** Core and bulk statements bypass it: positions of rows inserted that way are 0 until
+`rebuild_tree`, and `verify_tree` names orphans, cycles and duplicates. Core DELETE follows the foreign key: ``ON DELETE
+CASCADE`` or ``SET NULL``, depending on ``on_delete`` of `TreeOptions`, on databases that enforce foreign keys.
 
 .. seealso:: `SQLAlchemy's adjacency list relationships
    <https://docs.sqlalchemy.org/en/20/orm/self_referential.html>`_, which this builds on.
@@ -95,14 +101,21 @@ from __future__ import annotations
 from ..exceptions import DuplicateKeyError
 from ._bulk import dump_tree, insert_tree
 from ._closure_table import ClosureTable
-from ._data import TreeData
 from ._deletes import delete_subtree
-from ._errors import DeleteRestrictedError, InvalidMoveError, PathOverflowError, TreeDamagedError, TreeProblem
+from ._errors import (
+    DeleteRestrictedError,
+    InvalidMoveError,
+    PathOverflowError,
+    TreeDamagedError,
+    TreeProblem,
+    UnplannedChangeError,
+)
 from ._integrity import rebuild_tree, verify_tree
 from ._loading import TreeRow, load_tree, lowest_common_ancestor, walk_tree
 from ._ltree import Ltree, LtreePath
+from ._mixins import KeyedTreeNode, MovePosition, TreeNode
+from ._nested_data import TreeData
 from ._nested_sets import NestedSets
-from ._node import KeyedTreeNode, MovePosition, TreeNode
 from ._options import OnDelete, TreeOptions
 from ._paths import MaterializedPath
 from ._render import render_tree
@@ -126,6 +139,7 @@ __all__ = (
     "TreeOptions",
     "TreeProblem",
     "TreeRow",
+    "UnplannedChangeError",
     "delete_subtree",
     "dump_tree",
     "insert_tree",

@@ -1,4 +1,4 @@
-"""Whole trees in and out as nested data: `insert_tree` and `dump_tree`."""
+"""Insert whole trees from nested data, and dump them as such: `insert_tree` and `dump_tree`."""
 
 from __future__ import annotations
 
@@ -6,85 +6,95 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast, overload
 
-from sqlalchemy import Connection, func, insert, inspect, select
-from sqlalchemy.orm import Mapper, Session, selectin_polymorphic, undefer
+from sqlalchemy import ColumnElement, Connection, func, insert, inspect, select
+from sqlalchemy.orm import Session, selectin_polymorphic, undefer
+from sqlalchemy.sql.base import ExecutableOption
 
 from .._locks import locking_read
+from .._session import SyncSession, resolve_session
+from .._sql import chunks
+from .._sqlalchemy import mark_inserted
+from .._typing import AnyMapper, MappedClass, MappedObject, PrimaryKey
 from ..exceptions import DuplicateKeyError
-from ._allocate import allocate_keys
-from ._config import TreeConfig, config_of
-from ._data import CHILDREN, Entry, Mappers, TreeData, is_written, read_data
+from ._config import MAX_IN, TreeConfig
 from ._errors import InvalidMoveError
-from ._index import Placement
+from ._expire_on_rollback import expire_on_rollback
+from ._index import IndexInsert
+from ._key_allocation import allocate_primary_keys
+from ._loaded_children import change_children, sort_children
+from ._loaded_state import loaded_node, pk_of
 from ._loading import load_rows
-from ._members import change_children, sort_children
-from ._node import KeyedTreeNode, NodeT, TreeNode
-from ._path_locks import chunks, lock_place
-from ._predicates import key_of
-from ._sa import mark_inserted
-from ._touched import touch
-
-__all__ = ("TreeData", "dump_tree", "insert_tree")
+from ._mixins import KeyedTreeNode, NodeT, TreeNode
+from ._nested_data import CHILDREN, NewRow, NodeSchemas, TreeData, is_written, not_dumped, read_data
+from ._predicates import resolve_pk
+from ._structural_loads import load_nodes
+from ._tree import tree_of
+from ._tree_locks import lock_child_list
 
 ListT = TypeVar("ListT", bound=TreeNode)
 KeyedT = TypeVar("KeyedT", bound=KeyedTreeNode)
 
 
-def insert_tree(session: Session, entity: type[NodeT], data: TreeData, parent: object = None) -> Sequence[NodeT]:
+def insert_tree(session: SyncSession, entity: type[NodeT], data: TreeData, parent: object = None) -> Sequence[NodeT]:
     """Insert whole trees from nested data, in bulk, and return the new nodes at the top.
 
+    The session is flushed first. The rows are inserted without the unit of work: column defaults apply, dataclass
+    defaults too, while ``__init__``, ``@validates`` and events of single objects are not called. Positions count from 0
+    below each new node.
+
+    Statements: one batch of INSERTs where primary keys are known beforehand: those in the data, Python-side defaults,
+    PostgreSQL sequences (one more SELECT), SQLite integers (likewise). Otherwise one batch for each level of the tree.
+    Two SELECTs find the place and its last sibling, one returns the new top nodes.
+
     Args:
-        entity: the tree class, or a subclass of it.
-        data: a node is a mapping of attribute names to values, and its ``"children"`` are more nodes. For a `TreeNode` they come as an
-            iterable, which may be a generator, or as one mapping. For a `KeyedTreeNode` they may also come as a mapping of
-            keys to nodes. Where the class is polymorphic, the discriminator picks the class of a node.
-        parent: put the new nodes below this one, behind its children; an instance or a primary key. None makes roots.
-
-    The rows go straight to the database: column defaults apply, dataclass defaults too, while ``__init__``, ``@validates``
-    and events of single objects are not called. Positions number from 0 below each new node. The session is flushed first.
-
-    Statements: one batch of INSERTs where keys are known beforehand: those in the data, Python-side defaults, PostgreSQL
-    sequences (one more SELECT), SQLite integers (likewise). Otherwise one batch for each level of the tree. Two SELECTs find the place
-    and its last sibling, one returns the new top nodes.
+        session: The session.
+        entity: The tree class, or a subclass of it.
+        data: A node is a mapping of attribute names to values, and its ``"children"`` are more nodes. For a `TreeNode`
+            they come as an iterable, which may be a generator, or as one mapping. For a `KeyedTreeNode` they may also
+            come as a mapping of keys to nodes. Where the class is polymorphic, the discriminator picks the class of a
+            node.
+        parent: Where to put the new nodes: below this one, behind its children; an instance or a primary key. None
+            makes roots.
 
     Raises:
-        InvalidArgumentError: data of the wrong shape, an unknown attribute, a value that is missing; it names the node by its path.
-        DuplicateKeyError: two siblings of a `KeyedTreeNode` with one key, new or there already.
+        InvalidArgumentError: Data of the wrong shape, an unknown attribute, or a value that is missing; the text names
+            the node by its path. It is raised before the first INSERT, as the others are.
+        DuplicateKeyError: Two siblings of a `KeyedTreeNode` with one key, new or there already.
         InvalidMoveError: `parent` does not exist.
-
-    All of them come before the first INSERT.
     """
-    config = config_of(entity)
+    session = resolve_session(session, "insert_tree")
+    tree = tree_of(entity)
+    config = tree.config
     session.flush()
-    parent_pk = None if parent is None else key_of(config, parent)
-    plans = Mappers(config, cast("Mapper[Any]", inspect(entity)))
-    entries = read_data(config, plans, data)
-    if not entries:
+    parent_pk = None if parent is None else resolve_pk(config, parent)
+    schemas = NodeSchemas(config, cast("AnyMapper", inspect(entity)))
+    rows = read_data(config, schemas, data)
+    if not rows:
         return []
     connection = session.connection(bind_arguments={"mapper": config.mapper})
-    kept = lock_place(connection, config, parent_pk)
-    if kept is None:
+    parent_values = lock_child_list(connection, tree, parent_pk)
+    if parent_values is None:
         raise InvalidMoveError(f"nothing can go below <{config.name} {parent_pk!r}>, which does not exist")
-    tops = [entry for entry in entries if entry.above is None]
+    tops = [row for row in rows if row.parent is None]
     _refuse_present_keys(connection, config, parent_pk, tops)
     if config.position is not None:
         _number_tops(connection, config, parent_pk, tops)
-    for entry in tops:
-        entry.values["parent_id"] = parent_pk
-    placement = config.index.place(session, connection, parent_pk, kept, entries)
-    _insert(session, connection, config, entries, placement)
-    placement.finish()
-    return _show(session, entity, config, parent_pk, [entry.pk for entry in tops])
+    for row in tops:
+        row.values["parent_id"] = parent_pk
+    index_insert = tree.index.plan_insert(session, connection, parent_pk, parent_values, rows)
+    _insert(session, connection, config, rows, index_insert)
+    index_insert.finish()
+    return _show(session, entity, config, parent_pk, [row.pk for row in tops])
 
 
-def _siblings(config: TreeConfig, parent_pk: Any) -> Any:
+def _siblings(config: TreeConfig, parent_pk: PrimaryKey) -> ColumnElement[bool]:
     return config.parent_id.is_(None) if parent_pk is None else config.parent_id == parent_pk
 
 
-def _refuse_present_keys(connection: Connection, config: TreeConfig, parent_pk: Any, tops: list[Entry]) -> None:
+def _refuse_present_keys(connection: Connection, config: TreeConfig, parent_pk: PrimaryKey, tops: list[NewRow]) -> None:
     if config.key is None or config.key_attr is None:
         return
-    for keys in chunks(entry.values[config.key_attr] for entry in tops):
+    for keys in chunks((row.values[config.key_attr] for row in tops), MAX_IN):
         statement = select(config.key).where(_siblings(config, parent_pk), config.key.in_(keys)).limit(1)
         present = connection.scalar(locking_read(connection, statement))
         if present is not None:
@@ -92,44 +102,45 @@ def _refuse_present_keys(connection: Connection, config: TreeConfig, parent_pk: 
             raise DuplicateKeyError(f"there is a node with {config.key_attr} = {present!r} {place} already")
 
 
-def _number_tops(connection: Connection, config: TreeConfig, parent_pk: Any, tops: list[Entry]) -> None:
+def _number_tops(connection: Connection, config: TreeConfig, parent_pk: PrimaryKey, tops: list[NewRow]) -> None:
     statement = select(func.max(config.position)).where(_siblings(config, parent_pk))
     last = cast("int | None", connection.scalar(locking_read(connection, statement)))
-    for offset, entry in enumerate(tops, start=0 if last is None else last + 1):
-        entry.values["position"] = offset
+    for offset, row in enumerate(tops, start=0 if last is None else last + 1):
+        row.values["position"] = offset
 
 
 def _insert(
-    session: Session, connection: Connection, config: TreeConfig, entries: list[Entry], placement: Placement
+    session: Session, connection: Connection, config: TreeConfig, rows: list[NewRow], index_insert: IndexInsert
 ) -> None:
-    """INSERT in one batch for each class if keys can be had beforehand, else level by level."""
-    unknown = [entry for entry in entries if entry.pk is None]
-    keys = allocate_keys(connection, config, entries, unknown) if unknown else []
+    """Insert rows in one batch for each class if their keys can be known beforehand, else level by level."""
+    unknown = [row for row in rows if row.pk is None]
+    keys = allocate_primary_keys(connection, config, rows, unknown) if unknown else []
     if keys is not None:
-        for entry, key in zip(unknown, keys, strict=True):
-            entry.pk = entry.values[config.pk_attr] = key
-    # Entries stand in depth-first order, so one batch has parents before their children; several need a level each.
-    one_batch = keys is not None and len({_batch_of(entry) for entry in entries}) == 1
-    levels: dict[int, dict[object, list[Entry]]] = defaultdict(lambda: defaultdict(list))
-    for entry in entries:
-        levels[0 if one_batch else entry.level][_batch_of(entry)].append(entry)
+        for row, key in zip(unknown, keys, strict=True):
+            row.pk = row.values[config.pk_attr] = key
+    # Rows are in depth-first order, so one batch has parents before their children; several need a level each.
+    one_batch = keys is not None and len({_batch_of(row) for row in rows}) == 1
+    levels: dict[int, dict[object, list[NewRow]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        levels[0 if one_batch else row.level][_batch_of(row)].append(row)
     for _, batches in sorted(levels.items()):
         for batch in batches.values():
-            for entry in batch:
-                if entry.above is not None:
-                    entry.values["parent_id"] = entry.above.pk
-                placement.complete(entry)
+            for row in batch:
+                if row.parent is not None:
+                    row.values["parent_id"] = row.parent.pk
+                index_insert.complete(row)
             _insert_batch(session, config, batch)
 
 
-def _batch_of(entry: Entry) -> object:
-    """What rows must share to go into one INSERT: the class, and which values are given."""
-    return entry.mapper, frozenset(entry.values.keys() | {"parent_id"}), entry.pk is None
+def _batch_of(row: NewRow) -> object:
+    """Return what rows must have in common to be inserted by one statement: the class, and which values are given."""
+    return row.mapper, frozenset(row.values.keys() | {"parent_id"}), row.pk is None
 
 
-def _insert_batch(session: Session, config: TreeConfig, batch: list[Entry]) -> None:
-    cls, rows = batch[0].mapper.class_, [entry.values for entry in batch]
-    # NULL said as NULL: left out, as the ORM would have it, it makes a batch of its own of every row that differs from the one before.
+def _insert_batch(session: Session, config: TreeConfig, batch: list[NewRow]) -> None:
+    cls, rows = batch[0].mapper.class_, [row.values for row in batch]
+    # NULL is written out: left out, as the ORM would do, it begins another batch at each row that differs from the one
+    # before.
     statement = insert(cls).execution_options(render_nulls=True)
     if batch[0].pk is not None:
         session.execute(statement, rows)
@@ -140,45 +151,50 @@ def _insert_batch(session: Session, config: TreeConfig, batch: list[Entry]) -> N
     else:
         # MySQL has no RETURNING, and only single rows tell their key.
         keys = [cast("Any", session.execute(statement, row)).inserted_primary_key[0] for row in rows]
-    for entry, key in zip(batch, keys, strict=True):
-        entry.pk = key
+    for row, key in zip(batch, keys, strict=True):
+        row.pk = key
 
 
-def _show(session: Session, entity: Any, config: TreeConfig, parent_pk: Any, keys: list[Any]) -> list[Any]:
+def _show(
+    session: Session, entity: type[NodeT], config: TreeConfig, parent_pk: PrimaryKey, keys: list[PrimaryKey]
+) -> list[NodeT]:
     """Load the new top nodes and put them into the loaded children of their parent."""
-    found: dict[Any, Any] = {}
-    for batch in chunks(keys):
+    found: dict[PrimaryKey, NodeT] = {}
+    for batch in chunks(keys, MAX_IN):
         statement = select(entity).where(getattr(entity, config.pk_attr).in_(batch))
-        found.update((inspect(node).identity[0], node) for node in session.scalars(statement))
+        found.update((pk_of(node), node) for node in session.scalars(statement).unique())
+    # What the session's criteria hide has been inserted all the same.
+    found.update((pk_of(node), node) for node in load_nodes(session, config, [key for key in keys if key not in found]))
     tops = [found[key] for key in keys]
     mark_inserted(session, tops)
-    parent = None
-    if parent_pk is not None:
-        parent = session.identity_map.get(config.mapper.identity_key_from_primary_key((parent_pk,)))
+    parent = None if parent_pk is None else loaded_node(session, config, parent_pk)
     if parent is not None and "children" in parent.__dict__:
         change_children(config, parent, joined=tops)
         sort_children(config, parent)
-        touch(session, [inspect(parent)])
+        expire_on_rollback(session, [inspect(parent)])
     return tops
 
 
 @overload
-def dump_tree(session: Session, entity: type[ListT], root: object = None) -> list[dict[str, object]]: ...
+def dump_tree(session: SyncSession, entity: type[ListT], root: object = None) -> list[dict[str, object]]: ...
 @overload
-def dump_tree(session: Session, entity: type[KeyedT], root: object = None) -> dict[str, dict[str, object]]: ...
-def dump_tree(session: Session, entity: type[Any], root: object = None) -> Any:
-    """Nested dictionaries of whole trees, fit for `insert_tree` and, as far as the values are, for JSON.
+def dump_tree(session: SyncSession, entity: type[KeyedT], root: object = None) -> dict[str, dict[str, object]]: ...
+def dump_tree(session: SyncSession, entity: MappedClass, root: object = None) -> object:
+    """Return whole trees as nested dictionaries, fit for `insert_tree` and, as far as the values are, for JSON.
+
+    A `TreeNode` gives a list of nodes, a `KeyedTreeNode` a dictionary by key. A node has its column attributes and
+    ``"children"`` where it has some, without what `insert_tree` writes itself: the primary key, ``parent_id``,
+    ``position``, the columns of an index and of other packages (the version of a ``Versioned`` class), and a
+    ``version_id_col``. One SELECT, and one more for each subclass.
 
     Args:
-        entity: the tree class.
-        root: dump what lies below this node, itself included; None dumps all trees.
-
-    A `TreeNode` gives a list of nodes, a `KeyedTreeNode` a dictionary by key. A node has its column attributes but the primary key,
-    ``parent_id`` and ``position``, which `insert_tree` makes anew, and ``"children"`` where it has some. One SELECT, and one
-    more for each subclass.
+        session: The session.
+        entity: The tree class.
+        root: The node to dump, with all that lies below it; None dumps all trees.
     """
-    config = config_of(entity)
-    top: list[tuple[Any, dict[str, object]]] = []
+    session = resolve_session(session, "dump_tree")
+    config = tree_of(entity).config
+    top: list[tuple[object, dict[str, object]]] = []
     path: list[dict[str, object]] = []
     for node, depth in load_rows(session, entity, root, options=_all_columns(config)):
         mapper = inspect(node).mapper
@@ -188,24 +204,22 @@ def dump_tree(session: Session, entity: type[Any], root: object = None) -> Any:
         if depth == 0:
             top.append((_key(config, node), values))
         elif config.keyed:
-            cast("dict[Any, object]", path[depth - 1].setdefault(CHILDREN, {}))[_key(config, node)] = values
+            cast("dict[object, object]", path[depth - 1].setdefault(CHILDREN, {}))[_key(config, node)] = values
         else:
             cast("list[object]", path[depth - 1].setdefault(CHILDREN, [])).append(values)
     return dict(top) if config.keyed else [values for _, values in top]
 
 
-def _all_columns(config: TreeConfig) -> list[Any]:
-    """Loader options that leave no column to be loaded node by node."""
+def _all_columns(config: TreeConfig) -> list[ExecutableOption]:
+    """Return loader options that leave no column to be loaded node by node."""
     subclasses = [mapper.class_ for mapper in config.mapper.self_and_descendants if mapper is not config.mapper]
     return [undefer("*"), *([selectin_polymorphic(config.cls, subclasses)] if subclasses else [])]
 
 
-def _key(config: TreeConfig, node: Any) -> Any:
+def _key(config: TreeConfig, node: MappedObject) -> object:
     return None if config.key_attr is None else getattr(node, config.key_attr)
 
 
-def _dumped(config: TreeConfig, mapper: Mapper[Any]) -> list[str]:
-    left_out = {config.pk_attr, "parent_id", config.key_attr, *config.index.attributes}
-    if config.position is not None:
-        left_out.add("position")
+def _dumped(config: TreeConfig, mapper: AnyMapper) -> list[str]:
+    left_out = {config.pk_attr, "parent_id", config.key_attr, *not_dumped(mapper)}
     return [attr.key for attr in mapper.column_attrs if attr.key not in left_out and is_written(attr)]

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sqlalchemy import (
     BLANK_SCHEMA,
+    CTE,
     Column,
     ColumnElement,
     Connection,
     ForeignKey,
+    FromClause,
     Index,
     Insert,
     Integer,
     PrimaryKeyConstraint,
+    SelectBase,
     Table,
     and_,
     bindparam,
@@ -30,40 +33,44 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Session
 
 from .._declarative import mixin_attr
 from .._locks import allow_deep_recursion, locking_read
+from .._maintained import MAINTAINED_TABLES
+from .._sql import chunks, structural_part
+from .._typing import AnyColumn, AnyMapper, MappedObject, PrimaryKey
 from ..exceptions import MappingError
-from ._data import Entry
+from ._config import MAX_IN, ColumnValues, Entity, TreeConfig
 from ._errors import InvalidMoveError, TreeProblem
-from ._index import Change, Placement, Row, TreeIndex, ancestors_cte, needs_tree
-from ._path_locks import chunks
-from ._plan import Link, Plan
+from ._flush_plan import FlushPlan, ParentLink
+from ._index import IndexChange, IndexInsert, NodeRow, TreeIndex, ancestors_cte, needs_tree
+from ._nested_data import NewRow
 
-__all__ = ("ClosureTable",)
-
-_MARK = "sqla_patterns.trees.closure"
-# A foreign key between tables of InnoDB wants both in one engine, and text keys in one collation.
+# A foreign key between tables of InnoDB needs both in one engine, and text keys in one collation.
 _TABLE_OPTIONS = ("engine", "charset", "default_charset", "collate", "default_collate")
+
+#: ``{descendant: {ancestor: depth}}``.
+_Pairs: TypeAlias = dict[PrimaryKey, dict[PrimaryKey, int]]
 
 
 class ClosureIndex(TreeIndex):
-    """Reads follow the closure; ``parent_id`` is what it is derived from, in the database."""
+    """An index that reads from the closure, a table that is derived from ``parent_id`` in the database."""
 
     # -- mapping ---------------------------------------------------------------------------------
 
     @classmethod
-    def complete_table(cls, mapper: Mapper[Any], table: Table, pk: Column[Any]) -> None:
+    def complete_table(cls, mapper: AnyMapper, table: Table, pk: AnyColumn) -> None:
+        """Add the closure to the MetaData."""
         found = table.metadata.tables.get(_name(table, qualified=True))
         if found is not None:
-            if _MARK in found.info:
-                return  # The table is mapped a second time.
+            if _is_closure_of(found, pk):
+                return  # The table is mapped a second time, or was copied together with its closure.
             raise MappingError(
                 f"ClosureTable on {mapper.class_.__name__!r} needs the name {found.fullname!r} for a table of its own, "
                 "and the MetaData has a table of that name already: rename that one, or the table of the class"
             )
-        # Ordered by descendant, the rows of a new node come in one place, behind those of the others.
+        # Ordered by descendant, the rows of a new node are in one place, behind those of the others.
         closure = Table(
             _name(table),
             table.metadata,
@@ -72,107 +79,128 @@ class ClosureIndex(TreeIndex):
             Column("depth", Integer(), nullable=False),
             PrimaryKeyConstraint("descendant_id", "ancestor_id"),
             schema=BLANK_SCHEMA if table.schema is None else table.schema,
-            info={_MARK: table.fullname},
             sqlite_with_rowid=False,
             **_table_options(table),
         )
         Index(None, closure.c.ancestor_id, closure.c.depth, closure.c.descendant_id)
 
+    @classmethod
+    def listen(cls, config: TreeConfig) -> None:
+        """Declare the closure as a table that this package maintains."""
+        setattr(config.cls, MAINTAINED_TABLES, (_closure_of(config.table),))
+
     @cached_property
     def closure(self) -> Table:
-        table = self.config.table
-        return table.metadata.tables[_name(table, qualified=True)]
+        """Return the table of pairs."""
+        return _closure_of(self.config.table)
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Return the closure."""
+        return (self.closure,)
 
     # -- reading ---------------------------------------------------------------------------------
 
     def descendants(
-        self, entity: Any, keys: Sequence[Any], *, inclusive: bool, max_depth: int | None
+        self, entity: Entity, keys: Sequence[PrimaryKey], *, inclusive: bool, max_depth: int | None
     ) -> ColumnElement[bool]:
+        """Match `entity` below one of `keys`: one look into the closure."""
         if max_depth == 0 and not inclusive:
             return false()
-        links = self.closure.alias()
-        found = select(links.c.descendant_id).where(
-            links.c.ancestor_id.in_(keys), *_depths(links, inclusive, max_depth)
+        pairs = self.closure.alias()
+        found = select(pairs.c.descendant_id).where(
+            pairs.c.ancestor_id.in_(keys), *_depths(pairs, inclusive, max_depth)
         )
-        return cast("ColumnElement[bool]", self.pk_of(entity).in_(found))
+        return self.config.pk_attribute(entity).in_(structural_part(found))
 
-    def ancestors(self, entity: Any, keys: Sequence[Any], *, inclusive: bool) -> ColumnElement[bool]:
-        links = self.closure.alias()
-        found = select(links.c.ancestor_id).where(links.c.descendant_id.in_(keys), *_depths(links, inclusive, None))
-        return cast("ColumnElement[bool]", self.pk_of(entity).in_(found))
+    def ancestors(self, entity: Entity, keys: Sequence[PrimaryKey], *, inclusive: bool) -> ColumnElement[bool]:
+        """Match `entity` above one of `keys`: one look into the closure."""
+        pairs = self.closure.alias()
+        found = select(pairs.c.ancestor_id).where(pairs.c.descendant_id.in_(keys), *_depths(pairs, inclusive, None))
+        return self.config.pk_attribute(entity).in_(structural_part(found))
 
     def related(
-        self, ancestor: Any, descendant: Any, *, inclusive: bool, max_depth: int | None = None
+        self, *, ancestor: Entity, descendant: Entity, inclusive: bool, max_depth: int | None = None
     ) -> ColumnElement[bool]:
-        links = self.closure.alias()
-        found = select(links.c.ancestor_id, links.c.descendant_id).where(*_depths(links, inclusive, max_depth))
-        return tuple_(self.pk_of(ancestor), self.pk_of(descendant)).in_(found)
+        """Match pairs of two entities that are in the closure."""
+        pairs = self.closure.alias()
+        found = select(pairs.c.ancestor_id, pairs.c.descendant_id).where(*_depths(pairs, inclusive, max_depth))
+        return tuple_(self.config.pk_attribute(ancestor), self.config.pk_attribute(descendant)).in_(found)
 
-    def within(self, entity: Any, max_depth: int) -> ColumnElement[bool]:
-        links, roots = self.closure.alias(), self.config.table.alias()
+    def within_depth(self, entity: Entity, max_depth: int) -> ColumnElement[bool]:
+        """Match `entity` at most `max_depth` edges below a root."""
+        pairs, roots = self.closure.alias(), self.config.table.alias()
         found = (
-            select(links.c.descendant_id)
-            .join(roots, roots.c[self.config.pk.key] == links.c.ancestor_id)
-            .where(roots.c[self.config.parent_id.key].is_(None), links.c.depth <= max_depth)
+            select(pairs.c.descendant_id)
+            .join(roots, roots.c[self.config.pk.key] == pairs.c.ancestor_id)
+            .where(roots.c[self.config.parent_id.key].is_(None), pairs.c.depth <= max_depth)
         )
-        return cast("ColumnElement[bool]", self.pk_of(entity).in_(found))
+        return self.config.pk_attribute(entity).in_(structural_part(found))
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def change(self, plan: Plan) -> Change | None:
+    def plan_change(self, plan: FlushPlan) -> IndexChange | None:
+        """Return the change of the closure, None if no node is new or gets another parent."""
         new = [link.node for link in plan.links if link.new]
         moved = [link.pk for link in plan.links if link.moved and not _stays(plan, link)]
         return _ClosureChange(self, plan, new, moved) if new or moved else None
 
-    def place(
+    def plan_insert(
         self,
         session: Session,
         connection: Connection,
-        parent_pk: Any,
-        kept: Mapping[str, Any],
-        entries: Sequence[Entry],
-    ) -> Placement:
+        parent_pk: PrimaryKey,
+        parent_values: ColumnValues,
+        rows: Sequence[NewRow],
+    ) -> IndexInsert:
+        """Return the insertion of the pairs of new rows.
+
+        Raises:
+            InvalidMoveError: The nodes above the parent form a cycle, or lead to none that exists.
+        """
         if parent_pk is not None:
             above = ancestors_cte(self.config, [parent_pk])
             if not connection.scalar(select(func.count()).select_from(above).where(above.c.parent_id.is_(None))):
                 raise InvalidMoveError(
-                    f"nothing can go below <{self.config.name} {parent_pk!r}>, whose parents run in a circle or lead nowhere: "
-                    "verify_tree() names them"
+                    f"nothing can go below <{self.config.name} {parent_pk!r}>, whose parents form a cycle or lead to "
+                    "none that exists: verify_tree() names them"
                 )
-        return _ClosurePlacement(self, connection, entries)
+        return _ClosureInsert(self, connection, rows)
 
-    def forget(self, connection: Connection, keys: Collection[Any]) -> None:
+    def delete_entries(self, connection: Connection, keys: Collection[PrimaryKey]) -> None:
+        """Delete the pairs of rows that are about to be deleted, on SQLite."""
         if connection.dialect.name != "sqlite":
-            return  # Its foreign keys cascade; those of SQLite do where somebody has switched them on.
-        links = self.closure
-        for batch in chunks(keys):
-            named = or_(links.c.descendant_id.in_(batch), links.c.ancestor_id.in_(batch))
-            connection.execute(delete(links).where(named))
+            return  # Its foreign keys cascade; those of SQLite do only where the application has enabled them.
+        closure = self.closure
+        for batch in chunks(keys, MAX_IN):
+            named = or_(closure.c.descendant_id.in_(batch), closure.c.ancestor_id.in_(batch))
+            connection.execute(delete(closure).where(named))
 
-    def cut(self, connection: Connection, tops: Sequence[Any]) -> None:
+    def delete_crossing(self, connection: Connection, tops: Sequence[PrimaryKey]) -> None:
         """Delete the pairs whose path leads through the link above one of `tops`, in the tree as the closure has it."""
-        links, up, down = self.closure, self.closure.alias(), self.closure.alias()
-        for batch in chunks(tops):
+        closure, up, down = self.closure, self.closure.alias(), self.closure.alias()
+        for batch in chunks(tops, MAX_IN):
             crossing = and_(up.c.descendant_id.in_(batch), up.c.depth > 0, down.c.ancestor_id == up.c.descendant_id)
             if connection.dialect.name == "sqlite":
                 pairs = select(up.c.ancestor_id, down.c.descendant_id).where(crossing)
-                statement = delete(links).where(tuple_(links.c.ancestor_id, links.c.descendant_id).in_(pairs))
+                statement = delete(closure).where(tuple_(closure.c.ancestor_id, closure.c.descendant_id).in_(pairs))
             else:
                 # A join, which MariaDB and MySQL allow where they refuse a subquery of the table that loses the rows.
-                statement = delete(links).where(
+                statement = delete(closure).where(
                     crossing,
-                    links.c.ancestor_id == up.c.ancestor_id,
-                    links.c.descendant_id == down.c.descendant_id,
+                    closure.c.ancestor_id == up.c.ancestor_id,
+                    closure.c.descendant_id == down.c.descendant_id,
                 )
             connection.execute(statement)
 
-    def join(self, connection: Connection, tops: Sequence[Any]) -> None:
-        """Insert the pairs whose path leads through the link above one of `tops`, which are cut off.
+    def insert_crossing(self, connection: Connection, tops: Sequence[PrimaryKey]) -> None:
+        """Insert the pairs whose path leads through the link above one of `tops`, after `delete_crossing`.
 
-        A pair of which several of these links lie between belongs to the lowest of them: what lies above that one is read from
-        ``parent_id``, what lies below from the closure, where it ends at the next cut. So the order of `tops` does not matter.
+        A pair between whose nodes there are several of these links belongs to the lowest of them: what lies above that
+        one is read from ``parent_id``, what lies below from the closure, where it ends at the next of `tops`. So their
+        order does not matter.
         """
-        batches = list(chunks(tops))
+        batches = list(chunks(tops, MAX_IN))
         for batch in batches:
             below = self.closure.alias()
             up = self._climb(batch)
@@ -182,7 +210,7 @@ class ClosureIndex(TreeIndex):
                 .where(up.c.depth > 0)
             )
             if len(batches) > 1:
-                # What an earlier batch has inserted leads beyond the next cut, to pairs that are there.
+                # What an earlier batch has inserted leads beyond the next of `tops`, to pairs that are there.
                 there = self.closure.alias()
                 pairs = pairs.where(
                     ~exists().where(
@@ -191,17 +219,20 @@ class ClosureIndex(TreeIndex):
                 )
             connection.execute(self._insert(pairs))
 
-    def link(self, connection: Connection, keys: Sequence[Any]) -> None:
+    def insert_pairs_of(self, connection: Connection, keys: Sequence[PrimaryKey]) -> None:
         """Insert the pairs of new nodes with themselves and with all that lies above them."""
-        for batch in chunks(keys):
+        for batch in chunks(keys, MAX_IN):
             up = self._climb(batch)
             connection.execute(self._insert(select(up.c.ancestor, up.c.node, up.c.depth)))
 
-    def _insert(self, pairs: Any) -> Insert:
+    def _insert(self, pairs: SelectBase) -> Insert:
         return insert(self.closure).from_select(["ancestor_id", "descendant_id", "depth"], pairs)
 
-    def _climb(self, keys: Sequence[Any]) -> Any:
-        """``(node, ancestor, depth)`` of `keys` by ``parent_id``, each with itself. The caller knows that there is no circle."""
+    def _climb(self, keys: Sequence[PrimaryKey]) -> CTE:
+        """Return ``(node, ancestor, depth)`` of `keys` by ``parent_id``, each with itself.
+
+        It does not end on a cycle: the caller makes sure that there is none.
+        """
         pk, parent_id = self.config.pk, self.config.parent_id
         start = select(
             pk.label("node"), pk.label("ancestor"), parent_id.label("above"), literal(0, Integer).label("depth")
@@ -211,7 +242,8 @@ class ClosureIndex(TreeIndex):
 
     # -- integrity -------------------------------------------------------------------------------
 
-    def problems(self, connection: Connection, rows: Sequence[Row]) -> Iterator[TreeProblem]:
+    def find_problems(self, connection: Connection, rows: Sequence[NodeRow]) -> Iterator[TreeProblem]:
+        """Yield the pairs that are missing, superfluous, or have a wrong depth."""
         name = self.config.name
         stored = self._stored(connection, lock=False)
         for descendant, ancestor, depth, wanted in _differences(stored, rows):
@@ -225,11 +257,12 @@ class ClosureIndex(TreeIndex):
             else:
                 yield TreeProblem("wrong_depth", descendant, f"the closure has {depth} where it should have {pair}")
 
-    def rebuild(self, session: Session, connection: Connection, rows: Sequence[Row]) -> set[Any]:
-        links = self.closure
-        changed: set[Any] = set()
-        gone: list[dict[str, Any]] = []
-        new: list[dict[str, Any]] = []
+    def rebuild(self, session: Session, connection: Connection, rows: Sequence[NodeRow]) -> set[PrimaryKey]:
+        """Write the pairs that differ and return the primary keys of their descendants."""
+        closure = self.closure
+        changed: set[PrimaryKey] = set()
+        gone: list[dict[str, object]] = []
+        new: list[dict[str, object]] = []
         for descendant, ancestor, depth, wanted in _differences(self._stored(connection, lock=True), rows):
             changed.add(descendant)
             if depth is not None:
@@ -238,18 +271,18 @@ class ClosureIndex(TreeIndex):
                 new.append({"ancestor_id": ancestor, "descendant_id": descendant, "depth": wanted})
         if gone:
             pair = and_(
-                links.c.ancestor_id == bindparam("_ancestor"), links.c.descendant_id == bindparam("_descendant")
+                closure.c.ancestor_id == bindparam("_ancestor"), closure.c.descendant_id == bindparam("_descendant")
             )
-            connection.execute(delete(links).where(pair), gone)
+            connection.execute(delete(closure).where(pair), gone)
         if new:
-            connection.execute(insert(links), new)
+            connection.execute(insert(closure), new)
         return changed
 
-    def _stored(self, connection: Connection, *, lock: bool) -> dict[Any, dict[Any, int]]:
-        """``{descendant: {ancestor: depth}}``."""
-        links = self.closure
-        statement = select(links.c.descendant_id, links.c.ancestor_id, links.c.depth)
-        stored: dict[Any, dict[Any, int]] = defaultdict(dict)
+    def _stored(self, connection: Connection, *, lock: bool) -> _Pairs:
+        """Return all pairs of the closure."""
+        closure = self.closure
+        statement = select(closure.c.descendant_id, closure.c.ancestor_id, closure.c.depth)
+        stored: _Pairs = defaultdict(dict)
         for descendant, ancestor, depth in connection.execute(
             locking_read(connection, statement) if lock else statement
         ):
@@ -257,36 +290,57 @@ class ClosureIndex(TreeIndex):
         return stored
 
 
-class _ClosureChange(Change):
-    """All is done when the rows of new nodes, and ``parent_id`` of moved ones, are in the table: two statements for moves, one for
-    new nodes.
+class _ClosureChange(IndexChange):
+    """The pairs of one flush.
+
+    They are written when the rows of new nodes, and ``parent_id`` of moved ones, are in the table: two statements for
+    moves, one for new nodes.
     """
 
-    def __init__(self, index: ClosureIndex, plan: Plan, new: Sequence[Any], moved: Sequence[Any]) -> None:
+    def __init__(
+        self, index: ClosureIndex, plan: FlushPlan, new: Sequence[MappedObject], moved: Sequence[PrimaryKey]
+    ) -> None:
         self.index, self.plan, self.new, self.moved = index, plan, new, moved
 
     def finish(self) -> None:
+        """Write the pairs."""
         index, connection, pk_attr = self.index, self.plan.connection, self.index.config.pk_attr
         allow_deep_recursion(connection)
         new = [key for node in self.new if (key := node.__dict__.get(pk_attr)) is not None]
-        index.cut(connection, self.moved)
-        index.join(connection, self.moved)
-        index.link(connection, new)
+        index.delete_crossing(connection, self.moved)
+        index.insert_crossing(connection, self.moved)
+        index.insert_pairs_of(connection, new)
 
 
-class _ClosurePlacement(Placement):
-    def __init__(self, index: ClosureIndex, connection: Connection, entries: Sequence[Entry]) -> None:
-        self.index, self.connection, self.entries = index, connection, entries
+class _ClosureInsert(IndexInsert):
+    """The pairs of `insert_tree`."""
+
+    def __init__(self, index: ClosureIndex, connection: Connection, rows: Sequence[NewRow]) -> None:
+        self.index, self.connection, self.rows = index, connection, rows
 
     def finish(self) -> None:
-        self.index.link(self.connection, [entry.pk for entry in self.entries])
+        """Write the pairs."""
+        self.index.insert_pairs_of(self.connection, [row.pk for row in self.rows])
 
 
 def _name(table: Table, *, qualified: bool = False) -> str:
     return f"{table.fullname if qualified else table.name}_closure"
 
 
+def _closure_of(table: Table) -> Table:
+    return table.metadata.tables[_name(table, qualified=True)]
+
+
+def _is_closure_of(table: Table, pk: AnyColumn) -> bool:
+    """Return whether a table that is there already is the closure of that of `pk`, as far as its columns tell."""
+    columns = table.c
+    return set(columns.keys()) == {"ancestor_id", "descendant_id", "depth"} and all(
+        {fk.column for fk in columns[name].foreign_keys} == {pk} for name in ("ancestor_id", "descendant_id")
+    )
+
+
 def _table_options(table: Table) -> dict[str, Any]:
+    """Return the options of a table that its closure has to share."""
     options = cast("Mapping[str, Any]", table.dialect_kwargs)
     return {
         name: value
@@ -295,23 +349,26 @@ def _table_options(table: Table) -> dict[str, Any]:
     }
 
 
-def _depths(links: Any, inclusive: bool, max_depth: int | None) -> list[ColumnElement[bool]]:
-    criteria: list[ColumnElement[bool]] = [] if inclusive else [links.c.depth > 0]
-    return criteria if max_depth is None else [*criteria, links.c.depth <= max_depth]
+def _depths(pairs: FromClause, inclusive: bool, max_depth: int | None) -> list[ColumnElement[bool]]:
+    criteria: list[ColumnElement[bool]] = [] if inclusive else [pairs.c.depth > 0]
+    return criteria if max_depth is None else [*criteria, pairs.c.depth <= max_depth]
 
 
-def _stays(plan: Plan, link: Link) -> bool:
-    """Whether the row has the parent already that its object, which did not know, was given."""
-    if link.pk not in plan.rows:
+def _stays(plan: FlushPlan, link: ParentLink) -> bool:
+    """Return whether the row already has the parent that its object was given while the present one was not known."""
+    if link.pk not in plan.stored_parents:
         return False
-    above = plan.rows[link.pk]
-    return link.parent_token == (None if above is None else ("pk", above))
+    parent = plan.stored_parents[link.pk]
+    return link.parent_token == (None if parent is None else ("pk", parent))
 
 
 def _differences(
-    stored: dict[Any, dict[Any, int]], rows: Sequence[Row]
-) -> Iterator[tuple[Any, Any, int | None, int | None]]:
-    """``(descendant, ancestor, depth as stored, depth as it should be)`` where the two differ; takes `stored` apart."""
+    stored: _Pairs, rows: Sequence[NodeRow]
+) -> Iterator[tuple[PrimaryKey, PrimaryKey, int | None, int | None]]:
+    """Yield ``(descendant, ancestor, depth as stored, depth as it should be)`` where the depths differ.
+
+    Pairs that are compared are taken out of `stored`.
+    """
     parents = {row.pk: row.parent for row in rows}
     for pk in parents:
         present = stored.pop(pk, {})
@@ -329,7 +386,7 @@ def _differences(
 
 
 class ClosureTable:
-    """Keep a table of all pairs of a node and a node above it, so that descendants and ancestors are one look into an index.
+    """An index for joins and counts: a table with a row for each pair of a node and a node above it.
 
     Mix it in before `TreeNode` or `KeyedTreeNode`::
 
@@ -337,35 +394,39 @@ class ClosureTable:
             __tablename__ = "unit"
             id: Mapped[int] = mapped_column(primary_key=True)
 
-    The class works as it does without. Beside ``unit`` the `MetaData` gets a table ``unit_closure``, in the same schema, which Alembic
-    sees: ``ancestor_id``, ``descendant_id`` (foreign keys with ``ON DELETE CASCADE``, together the primary key) and ``depth``, how many
-    edges lie between the two. Each node is there with itself, at depth 0. In statements of your own it is
-    ``Unit.metadata.tables["unit_closure"]``.
+    The class works as it does without. Beside ``unit`` the `MetaData` gets a table ``unit_closure``, in the same
+    schema, which Alembic sees: ``ancestor_id``, ``descendant_id`` (foreign keys with ``ON DELETE CASCADE``, together
+    the primary key) and ``depth``, how many edges lie between the two. Each node is there with itself, at depth 0. In
+    your own statements it is ``Unit.metadata.tables["unit_closure"]``.
 
-    **When to use it.** Many questions about descendants or ancestors of trees that are rarely changed, and above all joins and
-    counts by pairs, ``Unit.descendant_of(aliased(Unit))``: without it each such statement computes the pairs of the whole table.
-    Nodes carry nothing, so writing to one part of a tree changes no rows of its other parts.
+    **When to use it.** Many questions about descendants or ancestors of trees that rarely change, and above all joins
+    and counts by pairs, ``Unit.descendant_of(aliased(Unit))``: without it each such statement computes the pairs of the
+    whole table. The rows of nodes hold nothing of it, so writing to one part of a tree changes no rows of its other
+    parts.
 
-    **When not to.** A node at depth `d` costs ``d + 1`` rows: 11,111 nodes in five levels are 54,321 rows, a chain of 5,000 nodes is
-    12.5 million. For trees that are deep, or written as often as they are read, keep the plain tree. Where only the way to a page or
-    the order of a whole tree is asked for, a path or nested sets take less room.
+    **When not to.** A node at depth `d` costs ``d + 1`` rows: 11,111 nodes in five levels are 54,321 rows, a chain of
+    5,000 nodes is 12.5 million. For trees that are deep, or written as often as they are read, keep the plain tree.
+    Where only the ancestors of a page or the order of a whole tree are asked for, a path or nested sets take less
+    space.
 
     **Cost in statements**, beside those of the tree; for a whole flush, not for each node.
 
-    - New nodes: one ``INSERT ... SELECT``, which climbs ``parent_id`` in the database. `insert_tree` likewise; below a parent it makes sure
-      with one SELECT that the climb ends.
-    - Moves: one DELETE of the pairs that the moved subtrees leave, one ``INSERT ... SELECT`` of those that they enter, in whatever
-      way they are nested. Rows: those above, times those moved.
+    - New nodes: one ``INSERT ... SELECT``, which follows ``parent_id`` in the database. `insert_tree` likewise; below a
+      parent it makes sure with one SELECT that this ends.
+    - Moves: one DELETE of the pairs that the moved subtrees leave, one ``INSERT ... SELECT`` of those that they enter,
+      in whatever way they are nested. Rows: those above, times those moved.
     - Deleting: one DELETE on SQLite, which may not cascade; none elsewhere.
-    - Each predicate and `load_tree`: no recursion; an index answers. `verify_tree` reads the closure in one SELECT more, `rebuild_tree` too,
-      and that deletes and inserts only the pairs that differ.
+    - Each predicate and `load_tree`: no recursion; an index answers. `verify_tree` reads the closure in one SELECT
+      more, `rebuild_tree` too, and that deletes and inserts only the pairs that differ.
 
-    **Concurrency.** As for the plain tree, writers of a tree queue up at its root. Nothing on a node tells that something above it moves, so
-    the whole path above a new, moved or deleted node is locked, not only its ends. Under REPEATABLE READ on PostgreSQL two transactions that write
-    to one tree at the same time cannot both commit (serialization failure); have all writers use one isolation level there.
-    `verify_tree` reads two tables, and may call wrong what somebody commits in between.
+    **Concurrency.** As for the plain tree, writers of a tree queue up at its root. The row of a node does not change
+    when something above it moves, so the whole path above a new, moved or deleted node is locked, not only its ends.
+    Under REPEATABLE READ on PostgreSQL two transactions that write to one tree at the same time cannot both commit
+    (serialization failure); have all writers use one isolation level there. `verify_tree` reads two tables, and may
+    call wrong what another transaction commits in between.
 
-    **What it does not see.** Rows that go past the ORM: `rebuild_tree` adds them, and fills the table for a tree that gets the mixin later.
+    **What it does not see.** Rows that are inserted without the ORM: `rebuild_tree` adds them, and fills the table for
+    a tree that gets the mixin later.
 
     Raises `MappingError` while the class is mapped, if its table's name with ``_closure`` is taken.
     """

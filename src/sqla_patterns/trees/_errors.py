@@ -1,4 +1,4 @@
-"""What can go wrong in a tree."""
+"""The errors of trees, and `TreeProblem`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from sqlalchemy import exc
 
 from ..exceptions import PatternError
 
-__all__ = ("DeleteRestrictedError", "InvalidMoveError", "PathOverflowError", "TreeDamagedError", "TreeProblem")
-
 
 class InvalidMoveError(PatternError, exc.InvalidRequestError):
-    """A node cannot go where it was sent: into itself, below itself, to a parent that is gone, or to two at once."""
+    """A node cannot move to its new parent: itself, a node below it, one that does not exist, or two different ones."""
+
+
+class UnplannedChangeError(PatternError, exc.InvalidRequestError):
+    """A listener changes the structure of a tree when the flush is planned already and cannot take it into account."""
 
 
 class DeleteRestrictedError(PatternError, exc.InvalidRequestError):
@@ -21,7 +23,7 @@ class DeleteRestrictedError(PatternError, exc.InvalidRequestError):
 
 
 class PathOverflowError(PatternError, exc.InvalidRequestError):
-    """A path has no room for a node: it would lie too deep, or its number among its siblings is too high."""
+    """A path cannot hold a node: the node would lie too deep, or its number among its siblings is too high."""
 
 
 class TreeProblem(NamedTuple):
@@ -29,10 +31,10 @@ class TreeProblem(NamedTuple):
 
     Attributes:
         kind: ``"orphan"`` (its parent does not exist), ``"cycle"`` (its chain of parents comes back to it),
-            ``"duplicate_key"`` or ``"duplicate_position"`` (a sibling has the same). Of a `ClosureTable` also ``"missing_link"``,
-            ``"extra_link"`` and ``"wrong_depth"``.
-        pk: primary key of the node.
-        detail: a sentence for people.
+            ``"duplicate_key"`` or ``"duplicate_position"`` (a sibling has the same). Of a `ClosureTable` also
+            ``"missing_link"``, ``"extra_link"`` and ``"wrong_depth"``.
+        pk: The primary key of the node.
+        detail: A sentence for people.
     """
 
     kind: str
@@ -41,10 +43,10 @@ class TreeProblem(NamedTuple):
 
 
 class TreeDamagedError(PatternError, exc.InvalidRequestError):
-    """What was asked cannot be derived: parent links are broken, or an index lacks what it keeps about a node.
+    """A tree is damaged: some ``parent_id`` is wrong, or an index has no entry for a node.
 
     Attributes:
-        problems: what `verify_tree` found.
+        problems: What `verify_tree` found.
     """
 
     def __init__(self, message: str, problems: Sequence[TreeProblem]) -> None:

@@ -1,67 +1,79 @@
-"""Find damage that came past the ORM, and mend what can be derived."""
+"""Find what statements outside of the ORM have damaged in a tree (`verify_tree`), and repair it (`rebuild_tree`)."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any
 
-from sqlalchemy import Connection, bindparam, inspect, select, update
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
-from .._declarative import keep_onupdate
 from .._locks import lock_table, locking_read
-from ._config import TreeConfig, config_of
+from .._session import SyncSession, resolve_session
+from .._sql import update_rows
+from .._typing import MappedObject, PrimaryKey
+from ._config import TreeConfig
 from ._errors import TreeDamagedError, TreeProblem
-from ._index import Row
-from ._members import sort_children
-from ._node import NodeT
-from ._peek import identity_of
-from ._touched import touch
+from ._expire_on_rollback import expire_on_rollback
+from ._index import NodeRow
+from ._loaded_children import sort_children
+from ._loaded_state import pk_of
+from ._mixins import NodeT
+from ._tree import Tree, tree_of
 
-__all__ = ("rebuild_tree", "verify_tree")
-
-# How many members of a circle are spelt out.
+# How many members of a cycle are spelt out.
 _SHOWN = 20
 
 
-def verify_tree(session: Session, entity: type[NodeT]) -> Sequence[TreeProblem]:
+def verify_tree(session: SyncSession, entity: type[NodeT]) -> Sequence[TreeProblem]:
     """Check all trees of a table and return what is wrong, ordered by kind; empty if nothing is.
 
-    One SELECT of the structural columns, after a flush of the session; for a `ClosureTable` one more. What an index keeps is compared
-    only where all links are sound.
+    One SELECT of the structural columns, after a flush of the session; for a `ClosureTable` one more. What an index
+    keeps is compared only where all parent links are sound.
+
+    Args:
+        session: The session.
+        entity: The tree class.
     """
-    config = config_of(entity)
+    session = resolve_session(session, "verify_tree")
+    tree = tree_of(entity)
+    config = tree.config
     session.flush()
-    rows = _rows(session, config, lock=False)
+    rows = _rows(session, tree, lock=False)
     broken = _link_problems(config, rows)
     derived: list[TreeProblem] = []
     if not broken:
         connection = session.connection(bind_arguments={"mapper": config.mapper})
-        derived = sorted(config.index.problems(connection, rows), key=lambda problem: problem.kind)
+        derived = sorted(tree.index.find_problems(connection, rows), key=lambda problem: problem.kind)
     return [*broken, *_sibling_problems(config, rows), *derived]
 
 
-def rebuild_tree(session: Session, entity: type[NodeT]) -> int:
-    """Derive anew what ``parent_id`` does not say, and return how many rows changed.
+def rebuild_tree(session: SyncSession, entity: type[NodeT]) -> int:
+    """Compute again what is derived from ``parent_id``, and return how many rows changed.
 
-    On a `TreeNode` these are the positions: siblings keep their order and are numbered 0, 1, 2 ... without gaps. Beside that, what
-    an index keeps. Use it for rows that came past the ORM, and to fill the columns of an index that was added to a tree. Loaded nodes are
-    brought into step.
+    On a `TreeNode` these are the positions: siblings keep their order and are numbered 0, 1, 2 ... without gaps. With
+    an index, also what that keeps. Use it for rows that were inserted without the ORM, and to fill the columns of an
+    index that was added to a tree. Loaded nodes are updated too.
 
     Two SELECTs at most, and one batch of UPDATEs, for an index one more of each.
 
+    Args:
+        session: The session, which is flushed first.
+        entity: The tree class.
+
     Raises:
-        TreeDamagedError: orphans or cycles. Nothing says where such nodes belong; its ``problems`` name them.
-        PathOverflowError: a `MaterializedPath` or `LtreePath` has no room for the tree; nothing is written then.
+        TreeDamagedError: Orphans or cycles. Nothing says where such nodes belong; its ``problems`` name them.
+        PathOverflowError: The tree is too deep or too wide for a `MaterializedPath` or `LtreePath`; nothing is written.
     """
-    config = config_of(entity)
+    session = resolve_session(session, "rebuild_tree")
+    tree = tree_of(entity)
+    config = tree.config
     session.flush()
     connection = session.connection(bind_arguments={"mapper": config.mapper})
     lock_table(connection, config.table, "roots")
-    rows = _rows(session, config, lock=True)
+    rows = _rows(session, tree, lock=True)
     problems = _link_problems(config, rows)
     if problems:
         raise TreeDamagedError(
@@ -69,42 +81,37 @@ def rebuild_tree(session: Session, entity: type[NodeT]) -> int:
             "set their parent_id first (.problems lists them)",
             problems,
         )
-    config.index.check(rows)
-    changed: set[Any] = set()
+    tree.index.check_limits(rows)
+    changed: set[PrimaryKey] = set()
     if config.position is not None:
-        rows = _number(session, connection, config, rows, changed)
-    changed |= config.index.rebuild(session, connection, rows)
+        final = _positions(rows)
+        wrong = {row.pk: final[row.pk] for row in rows if row.position != final[row.pk]}
+        positions = {pk: (position,) for pk, position in wrong.items()}
+        update_rows(connection, config.pk, [config.position], positions)
+        _show_positions(session, config, final)
+        rows = [row._replace(position=final[row.pk]) for row in rows]
+        changed.update(wrong)
+    changed |= tree.index.rebuild(session, connection, rows)
     return len(changed)
 
 
-def _number(
-    session: Session, connection: Connection, config: TreeConfig, rows: list[Row], changed: set[Any]
-) -> list[Row]:
-    families: dict[Any, list[Row]] = defaultdict(list)
+def _positions(rows: Sequence[NodeRow]) -> dict[PrimaryKey, int]:
+    """Return the position of each node among its siblings, without gaps."""
+    families: dict[PrimaryKey, list[NodeRow]] = defaultdict(list)
     for row in rows:
         families[row.parent].append(row)
-    final = {row.pk: index for family in families.values() for index, row in enumerate(family)}
-    numbers = {row.pk: final[row.pk] for row in rows if row.position != final[row.pk]}
-    if numbers and config.position is not None:
-        statement = (
-            update(config.table)
-            .where(config.pk == bindparam("_pk"))
-            .values({**keep_onupdate(config.table), config.position: bindparam("_position")})
-        )
-        connection.execute(statement, [{"_pk": pk, "_position": index} for pk, index in numbers.items()])
-    _show(session, config, final)
-    changed.update(numbers)
-    return [row._replace(position=final[row.pk]) for row in rows]
+    return {row.pk: index for family in families.values() for index, row in enumerate(family)}
 
 
-def _rows(session: Session, config: TreeConfig, *, lock: bool) -> list[Row]:
-    """All nodes, siblings in order."""
+def _rows(session: Session, tree: Tree, *, lock: bool) -> list[NodeRow]:
+    """Return the structure of all nodes, siblings in order."""
+    config = tree.config
     connection = session.connection(bind_arguments={"mapper": config.mapper})
-    nothing = config.pk  # A column in place of one that the tree has not.
+    nothing = config.pk  # A column in place of one that the tree does not have.
     position = config.position if config.position is not None else nothing
     key = config.key if config.key is not None else nothing
-    kept = config.index.columns()
-    statement = select(config.pk, config.parent_id, position.label("_position"), key.label("_key"), *kept.values())
+    derived = tree.index.columns()
+    statement = select(config.pk, config.parent_id, position.label("_position"), key.label("_key"), *derived.values())
     statement = statement.order_by(*(config.mapper.columns[name] for name in config.order_attrs))
     if lock:
         statement = (
@@ -112,20 +119,21 @@ def _rows(session: Session, config: TreeConfig, *, lock: bool) -> list[Row]:
             if connection.dialect.name == "postgresql"
             else locking_read(connection, statement)
         )
-    found: Sequence[Any] = connection.execute(statement).all()
-    return [Row(row[0], row[1], row[2], row[3], dict(zip(kept, row[4:], strict=True))) for row in found]
+    found = [tuple(row) for row in connection.execute(statement)]
+    return [NodeRow(row[0], row[1], row[2], row[3], dict(zip(derived, row[4:], strict=True))) for row in found]
 
 
-def _link_problems(config: TreeConfig, rows: Sequence[Row]) -> list[TreeProblem]:
+def _link_problems(config: TreeConfig, rows: Sequence[NodeRow]) -> list[TreeProblem]:
+    """Return the orphans and cycles."""
     parents = {row.pk: row.parent for row in rows}
     problems = [
         TreeProblem("orphan", pk, f"parent_id of <{config.name} {pk!r}> is {parent!r}, and there is no such row")
         for pk, parent in parents.items()
         if parent is not None and parent not in parents
     ]
-    sound: set[Any] = set()
+    sound: set[PrimaryKey] = set()
     for start in parents:
-        path: dict[Any, None] = {}
+        path: dict[PrimaryKey, None] = {}
         at = start
         while at is not None and at in parents and at not in sound and at not in path:
             path[at] = None
@@ -138,14 +146,14 @@ def _link_problems(config: TreeConfig, rows: Sequence[Row]) -> list[TreeProblem]
                 shown[_SHOWN // 2 : -_SHOWN // 2] = [f"... ({len(cycle)} nodes) ..."]
             chain = " -> ".join(shown)
             problems += [
-                TreeProblem("cycle", pk, f"the parents of <{config.name} {pk!r}> run in a circle: {chain}")
-                for pk in cycle
+                TreeProblem("cycle", pk, f"the parents of <{config.name} {pk!r}> form a cycle: {chain}") for pk in cycle
             ]
         sound.update(path)
     return problems
 
 
-def _sibling_problems(config: TreeConfig, rows: Sequence[Row]) -> list[TreeProblem]:
+def _sibling_problems(config: TreeConfig, rows: Sequence[NodeRow]) -> list[TreeProblem]:
+    """Return the siblings that share a key or a position."""
     problems: list[TreeProblem] = []
     for kind, present, field in (
         ("duplicate_key", config.key is not None, "key"),
@@ -164,13 +172,13 @@ def _sibling_problems(config: TreeConfig, rows: Sequence[Row]) -> list[TreeProbl
     return problems
 
 
-def _show(session: Session, config: TreeConfig, final: dict[Any, int]) -> None:
-    """Set the position of each node that the session holds, also of those that show an old or none, and sort their lists."""
-    nodes: list[Any] = [node for node in session.identity_map.values() if isinstance(node, config.cls)]
+def _show_positions(session: Session, config: TreeConfig, final: dict[PrimaryKey, int]) -> None:
+    """Set the position of each node that the session holds, and sort the loaded lists of children."""
+    nodes: list[MappedObject] = [node for node in session.identity_map.values() if isinstance(node, config.cls)]
     for node in nodes:
-        index = final.get(identity_of(node))
+        index = final.get(pk_of(node))
         if index is not None and node.__dict__.get("position") != index:
             set_committed_value(node, "position", index)
-            touch(session, [inspect(node)])
+            expire_on_rollback(session, [inspect(node)])
     for node in nodes:
         sort_children(config, node)

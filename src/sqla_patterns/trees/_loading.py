@@ -1,60 +1,75 @@
-"""Load trees: one SELECT, and every link between the loaded nodes in place."""
+"""Load whole trees by one SELECT, with ``parent`` and ``children`` of all loaded nodes populated."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
-from sqlalchemy import Integer, and_, literal, select
-from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy import CTE, Integer, and_, literal, select
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.sql.base import ExecutableOption
 
 from .._locks import allow_deep_recursion
+from .._session import SyncSession, resolve_session
+from .._sql import structural_part
+from .._sqlalchemy import changed, pk_of_state, state_of
+from .._typing import AnyState, MappedObject, PrimaryKey
 from ..exceptions import InvalidArgumentError
 from ._collections import KeyedChildren
-from ._config import TreeConfig, config_of
-from ._node import NodeT
-from ._peek import identity_of
-from ._predicates import key_of, keys_of
-from ._sa import changed, key_of_state, state_of
-
-__all__ = ("TreeRow", "load_rows", "load_tree", "lowest_common_ancestor", "walk_tree")
+from ._config import TreeConfig
+from ._loaded_state import pk_of
+from ._mixins import NodeT
+from ._predicates import resolve_pk, resolve_pks
+from ._tree import Tree, tree_of
 
 T = TypeVar("T")
 
 
 class TreeRow(NamedTuple, Generic[T]):
-    """A node and how many edges it lies below the root that was asked for."""
+    """A node, and how many edges it lies below the root that was asked for."""
 
     node: T
     depth: int
 
 
 def load_tree(
-    session: Session, entity: type[NodeT], root: object = None, *, max_depth: int | None = None
+    session: SyncSession, entity: type[NodeT], root: object = None, *, max_depth: int | None = None
 ) -> Sequence[NodeT]:
-    """Load whole trees and return their roots, in order.
+    """Load whole trees and return their roots, in order; one SELECT.
+
+    ``children`` and ``parent`` of all loaded nodes are populated, leaves included, so that walking them emits nothing,
+    also where relationships are set to raise. The ``children`` of nodes at `max_depth` are left unloaded, and so is the
+    ``parent`` of a `root` that has one. Changes that are pending in the session survive.
 
     Args:
-        entity: the tree class.
-        root: load what lies below this node, itself included: an instance, a primary key, or a sequence of either. None loads all
-            trees of the table.
-        max_depth: how many edges below the root; None for all.
+        session: The session.
+        entity: The tree class.
+        root: What to load, with all that lies below it: an instance, a primary key, or a sequence of either. None loads
+            all trees of the table.
+        max_depth: How many edges below the root; None for all.
 
-    ``children`` and ``parent`` of all loaded nodes are populated, leaves included, so that walking them emits nothing, also where
-    relationships are set to raise; the ``children`` of nodes at `max_depth` are left unloaded, and so is the ``parent`` of a
-    `root` that has one. Changes that are pending in the session survive.
-
-    One SELECT. Raises what `descendant_of` raises.
+    Raises:
+        StateError: An instance has no primary key yet.
+        InvalidArgumentError: `root` is none of the above, or `max_depth` is negative.
     """
+    session = resolve_session(session, "load_tree")
     return [row.node for row in load_rows(session, entity, root, max_depth) if row.depth == 0]
 
 
 def walk_tree(
-    session: Session, entity: type[NodeT], root: object = None, *, max_depth: int | None = None
+    session: SyncSession, entity: type[NodeT], root: object = None, *, max_depth: int | None = None
 ) -> Sequence[TreeRow[NodeT]]:
-    """Load as `load_tree` does and return all nodes depth first, with their depths; one SELECT."""
+    """Load trees as `load_tree` does and return all nodes depth first, with their depths; one SELECT.
+
+    Args:
+        session: The session.
+        entity: The tree class.
+        root: What to load, as in `load_tree`.
+        max_depth: How many edges below the root; None for all.
+    """
+    session = resolve_session(session, "walk_tree")
     return load_rows(session, entity, root, max_depth)
 
 
@@ -64,24 +79,25 @@ def load_rows(
     root: object = None,
     max_depth: int | None = None,
     *,
-    options: Sequence[Any] = (),
+    options: Sequence[ExecutableOption] = (),
 ) -> list[TreeRow[NodeT]]:
-    """Load nodes depth first and link them, with loader `options` for the one SELECT."""
-    config = config_of(entity)
+    """Load nodes by one SELECT with loader `options`, populate their relationships, and return them depth first."""
+    tree = tree_of(entity)
+    config = tree.config
     if max_depth is not None and max_depth < 0:
         raise InvalidArgumentError(f"max_depth counts edges and cannot be {max_depth}; use None for no limit")
-    starts = None if root is None else keys_of(config, root)
-    by_key: dict[Any, Any] = {}
-    below: dict[Any, list[Any]] = defaultdict(list)
-    for node in _select_nodes(session, config, starts, max_depth, options):
-        by_key[key_of_state(state_of(node))] = node
+    starts = None if root is None else resolve_pks(config, root)
+    by_key: dict[PrimaryKey, MappedObject] = {}
+    below: dict[PrimaryKey, list[MappedObject]] = defaultdict(list)
+    for node in _select_nodes(session, tree, starts, max_depth, options):
+        by_key[pk_of_state(state_of(node))] = node
         below[node.parent_id].append(node)
     if starts is None:
         tops = below.get(None, [])
     else:
         wanted = set(starts)
         tops = [node for key, node in by_key.items() if key in wanted and not _below_other(node, wanted, by_key)]
-    rows: list[TreeRow[Any]] = []
+    rows: list[TreeRow[NodeT]] = []
     stack = [(node, 0) for node in reversed(tops)]
     seen: set[int] = set()
     while stack:
@@ -92,22 +108,23 @@ def load_rows(
         rows.append(TreeRow(node, depth))
         state = state_of(node)
         parent_id = node.parent_id
-        # A node that was asked for keeps what it knows of a parent that was not.
+        # A node that was asked for keeps the parent that it shows, if that was not asked for.
         if depth or parent_id is None:
             _set_parent(state, node, by_key.get(parent_id))
         if max_depth is not None and depth == max_depth:
             continue
-        children = below.get(key_of_state(state), [])
+        children = below.get(pk_of_state(state), [])
         _set_children(config, state, node, children)
         stack += [(child, depth + 1) for child in reversed(children)]
     return rows
 
 
-def _below_other(node: Any, wanted: set[Any], by_key: dict[Any, Any]) -> bool:
+def _below_other(node: MappedObject, wanted: set[PrimaryKey], by_key: dict[PrimaryKey, MappedObject]) -> bool:
+    """Return whether a wanted node lies below another wanted one."""
     seen: set[int] = set()
     above = by_key.get(node.parent_id)
     while above is not None and id(above) not in seen:
-        if above is not node and identity_of(above) in wanted:
+        if above is not node and pk_of(above) in wanted:
             return True
         seen.add(id(above))
         above = by_key.get(above.parent_id)
@@ -115,26 +132,31 @@ def _below_other(node: Any, wanted: set[Any], by_key: dict[Any, Any]) -> bool:
 
 
 def _select_nodes(
-    session: Session, config: TreeConfig, starts: list[Any] | None, max_depth: int | None, options: Sequence[Any]
-) -> Sequence[Any]:
+    session: Session,
+    tree: Tree,
+    starts: list[PrimaryKey] | None,
+    max_depth: int | None,
+    options: Sequence[ExecutableOption],
+) -> Sequence[MappedObject]:
+    config, index = tree.config, tree.index
     allow_deep_recursion(session.connection(bind_arguments={"mapper": config.mapper}))
     # The class that carries the tree, whichever subclass was asked for: a path may lead through other kinds of node.
     statement = select(config.cls).options(*options).order_by(*config.order_by)
     if starts is not None:
-        statement = statement.where(config.index.descendants(config.cls, starts, inclusive=True, max_depth=max_depth))
+        statement = statement.where(index.descendants(config.cls, starts, inclusive=True, max_depth=max_depth))
     elif max_depth is not None:
-        statement = statement.where(config.index.within(config.cls, max_depth))
-    return session.scalars(statement).all()
+        statement = statement.where(index.within_depth(config.cls, max_depth))
+    return session.scalars(statement).unique().all()
 
 
-def _set_parent(state: InstanceState[Any], node: Any, parent: Any) -> None:
+def _set_parent(state: AnyState, node: MappedObject, parent: MappedObject) -> None:
     if state.committed_state and (changed(state, "parent") or changed(state, "parent_id")):
         return
     if "parent" not in state.dict or state.dict["parent"] is not parent:
         set_committed_value(node, "parent", parent)
 
 
-def _set_children(config: TreeConfig, state: InstanceState[Any], node: Any, children: list[Any]) -> None:
+def _set_children(config: TreeConfig, state: AnyState, node: MappedObject, children: list[MappedObject]) -> None:
     if state.committed_state and changed(state, "children"):
         return  # Changed and not flushed: what the user did stays.
     present = state.dict.get("children")
@@ -143,7 +165,8 @@ def _set_children(config: TreeConfig, state: InstanceState[Any], node: Any, chil
     set_committed_value(node, "children", children)
 
 
-def _same_members(config: TreeConfig, present: Any, children: list[Any]) -> bool:
+def _same_members(config: TreeConfig, present: MappedObject, children: list[MappedObject]) -> bool:
+    """Return whether a loaded collection holds `children`, in this order where it has one."""
     if len(present) != len(children):
         return False
     if isinstance(present, KeyedChildren):
@@ -151,15 +174,24 @@ def _same_members(config: TreeConfig, present: Any, children: list[Any]) -> bool
     return all(one is other for one, other in zip(present, children, strict=True))
 
 
-def lowest_common_ancestor(session: Session, a: NodeT, b: NodeT) -> NodeT | None:
-    """The deepest node that both `a` and `b` lie below or are; None where they are in different trees.
+def lowest_common_ancestor(session: SyncSession, a: NodeT, b: NodeT) -> NodeT | None:
+    """Return the deepest node that is above or equal to both `a` and `b`; None if they are in different trees.
 
-    One SELECT. Raises `StateError` for a node without identity.
+    One SELECT.
+
+    Args:
+        session: The session.
+        a: A node.
+        b: Another node of the same class.
+
+    Raises:
+        StateError: A node has no identity.
     """
-    config = config_of(a)
+    session = resolve_session(session, "lowest_common_ancestor")
+    config = tree_of(a).config
     connection = session.connection(bind_arguments={"mapper": config.mapper})
     allow_deep_recursion(connection)
-    first, second = (_up(config, key_of(config, node)) for node in (a, b))
+    first, second = (_distances_cte(config, resolve_pk(config, node)) for node in (a, b))
     pk = getattr(config.cls, config.pk_attr)
     statement = (
         select(config.cls)
@@ -168,18 +200,18 @@ def lowest_common_ancestor(session: Session, a: NodeT, b: NodeT) -> NodeT | None
         .order_by(first.c.distance)
         .limit(1)
     )
-    return cast("NodeT | None", session.scalars(statement).first())
+    return cast("NodeT | None", session.scalars(statement).unique().first())
 
 
-def _up(config: TreeConfig, key: Any) -> Any:
-    """``(pk, parent_id, distance)`` of a node and of all above it; bounded, should the links run in a circle."""
+def _distances_cte(config: TreeConfig, key: PrimaryKey) -> CTE:
+    """Return ``(pk, parent_id, distance)`` of a node and of all above it; bounded, should the links form a cycle."""
     zero = literal(0, Integer)
     up = (
-        select(config.pk.label("pk"), config.parent_id.label("parent_id"), zero.label("distance"))
+        structural_part(select(config.pk.label("pk"), config.parent_id.label("parent_id"), zero.label("distance")))
         .where(config.pk == key)
         .cte(recursive=True, nesting=True)
     )
     above = select(config.pk, config.parent_id, up.c.distance + 1).join(
         up, and_(config.pk == up.c.parent_id, up.c.distance < 100_000)
     )
-    return up.union_all(above)
+    return up.union_all(structural_part(above))

@@ -1,8 +1,8 @@
-"""Give each newcomer its position among its siblings.
+"""Find a position for each *newcomer*: a node that is new among its siblings.
 
-Newcomers of one parent fall into groups that each want one slot: before or after a sibling, first, a position that the user set, or
-last. One UPDATE opens the gaps for all groups of a parent; nodes that come last need none. Positions that nodes leave
-behind stay free.
+The newcomers of one parent are grouped by their *slot*, the place where they go: before or after a sibling, first, at a
+position that the user set, or last. One UPDATE for each parent moves the siblings behind the slots up, which makes a
+gap for each group; nodes that come last need none. The positions of nodes that leave stay free.
 """
 
 from __future__ import annotations
@@ -10,37 +10,41 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
-from sqlalchemy import Column, case, func, inspect, or_, select, update
-from sqlalchemy.orm.attributes import flag_modified, set_committed_value
+from sqlalchemy import ColumnElement, case, func, inspect, or_, select, update
+from sqlalchemy.orm.attributes import flag_modified, set_attribute, set_committed_value
+from sqlalchemy.orm.base import NO_VALUE
 
 from .._declarative import keep_onupdate
 from .._locks import locking_read
-from ._path_locks import chunks
-from ._peek import identity_of, loaded_list
-from ._plan import Link, Plan, Token
-from ._sa import unflushed_additions
+from .._sql import chunks
+from .._sqlalchemy import changed, committed, unflushed_additions
+from .._typing import AnyColumn, MappedObject, PrimaryKey
+from ._config import MAX_IN
+from ._flush_plan import FlushPlan, ParentLink, Token
+from ._loaded_state import loaded_list, pk_of
 
-__all__ = ("number", "open_gaps", "shifted")
-
-_Slot = tuple[str, Any]
+#: A place among siblings: ``("before", primary key)``, ``("after", primary key)``, ``("at", position)``, `_FIRST` or
+#: `_LAST`.
+_Slot: TypeAlias = tuple[str, PrimaryKey]
 _FIRST: _Slot = ("first", None)
 _LAST: _Slot = ("last", None)
 
 
-def number(plan: Plan) -> None:
-    """Set ``position`` on the nodes of `plan`, and note in ``plan.gaps`` what room they need among their siblings.
+def number(plan: FlushPlan) -> None:
+    """Set ``position`` on the nodes of `plan`, and note in ``plan.gaps`` the space that they need among their siblings.
 
     Two SELECTs at most for the whole flush.
     """
     position = plan.config.position
     if position is None or not plan.links:
         return
-    families: dict[Token, list[Link]] = defaultdict(list)
+    _drop_repeated(plan)
+    families: dict[Token, list[ParentLink]] = defaultdict(list)
     for link in plan.links:
         families[link.parent_token].append(link)
-    slots: dict[Token, dict[_Slot, list[Link]]] = {}
+    slots: dict[Token, dict[_Slot, list[ParentLink]]] = {}
     for token, links in families.items():
         if links[0].to_root or links[0].parent_exists:
             slots[token] = _slots(links)
@@ -49,9 +53,9 @@ def number(plan: Plan) -> None:
     if not slots:
         return
     parents = [token[1] for token in slots if token is not None]
-    last = plan.last = _last_positions(plan, position, parents, roots=None in slots)
+    last = plan.last_positions = _last_positions(plan, position, parents, roots=None in slots)
     anchors = _anchor_positions(
-        plan, position, {slot[1] for family in slots.values() for slot in family if _named(slot)}
+        plan, position, {slot[1] for family in slots.values() for slot in family if _is_beside_sibling(slot)}
     )
     for token, family in slots.items():
         parent_pk = None if token is None else token[1]
@@ -60,21 +64,40 @@ def number(plan: Plan) -> None:
             plan.gaps[parent_pk] = gaps
 
 
-def _named(slot: _Slot) -> bool:
+def _drop_repeated(plan: FlushPlan) -> None:
+    """Forget links of nodes that were given the position that they have, as far as that was not known."""
+    unknown = {
+        link.pk: link
+        for link in plan.links
+        if not link.new
+        and not link.moved
+        and link.position is not None
+        and committed(link.state, "position", None) is NO_VALUE
+    }
+    for pk, link in unknown.items():
+        stored = plan.stored_values.get(pk, {}).get("position")
+        if stored == link.position:
+            set_committed_value(link.node, "position", stored)
+            plan.unmoved.append((link.node, link.parent_pk))
+            plan.links.remove(link)
+
+
+def _is_beside_sibling(slot: _Slot) -> bool:
+    """Return whether a slot is before or after a sibling."""
     return slot[0] in ("before", "after")
 
 
-def _number_first_children(links: Sequence[Link]) -> None:
-    """Number the children of a node that has no row yet: there is nobody to make room for."""
+def _number_first_children(links: Sequence[ParentLink]) -> None:
+    """Assign positions to the children of a node that has no row yet: it has no other children."""
     next_position = 0
     for link in _in_list_order(links):
-        value = next_position if link.at is None else max(link.at, next_position)
+        value = next_position if link.position is None else max(link.position, next_position)
         _assign(link, value)
         next_position = value + 1
 
 
-def _in_list_order(links: Sequence[Link]) -> Sequence[Link]:
-    """Links in the order of the loaded list of children, those that are not in it last."""
+def _in_list_order(links: Sequence[ParentLink]) -> Sequence[ParentLink]:
+    """Return the links in the order of the loaded list of children, those that are not in it last."""
     parent = links[0].parent
     if parent is None:
         return links
@@ -85,101 +108,109 @@ def _in_list_order(links: Sequence[Link]) -> Sequence[Link]:
     return sorted(links, key=lambda link: index.get(id(link.node), len(index)))
 
 
-def _slots(links: Sequence[Link]) -> dict[_Slot, list[Link]]:
-    """Sort the newcomers of a parent, or of the roots, by the slot that they want."""
+def _slots(links: Sequence[ParentLink]) -> dict[_Slot, list[ParentLink]]:
+    """Group the newcomers of a parent, or of the roots, by the slot that they want."""
     newcomers = {id(link.node): link for link in links}
     from_list = _slots_in_list(links, newcomers)
-    slots: dict[_Slot, list[Link]] = defaultdict(list)
-    relative: list[Link] = []
-    home: dict[int, list[Link]] = {}
+    slots: dict[_Slot, list[ParentLink]] = defaultdict(list)
+    relative: list[ParentLink] = []
+    group_of: dict[int, list[ParentLink]] = {}
     slot: _Slot
     for link in _in_list_order(links):
-        mark = link.mark
-        if link.at is not None:
-            slot = ("at", link.at)
+        hint = link.hint
+        if link.position is not None:
+            slot = ("at", link.position)
         elif id(link.node) in from_list and not _unlisted(link):
             slot = from_list[id(link.node)]
-        elif mark is not None and mark.side in ("before", "after"):
-            if id(mark.anchor) in newcomers:
+        elif hint is not None and hint.side in ("before", "after"):
+            if id(hint.anchor) in newcomers:
                 relative.append(link)
                 continue
-            slot = (mark.side, identity_of(mark.anchor))
-        elif mark is not None and mark.side == "first":
+            slot = (hint.side, pk_of(hint.anchor))
+        elif hint is not None and hint.side == "first":
             slot = _FIRST
         else:
             slot = _LAST
         slots[slot].append(link)
-        home[id(link.node)] = slots[slot]
+        group_of[id(link.node)] = slots[slot]
     for slot, group in slots.items():
-        _as_said(slot, group)
-    _settle(sorted(relative, key=_order), slots, home)
+        _sort_unlisted(slot, group)
+    _place_beside_newcomers(sorted(relative, key=_order), slots, group_of)
     return slots
 
 
-def _unlisted(link: Link) -> bool:
-    """Whether the place of a newcomer was said while the list was not loaded, so that the list cannot show it."""
-    mark = link.mark
-    return mark is not None and mark.side in ("first", "before", "after") and not mark.listed
+def _unlisted(link: ParentLink) -> bool:
+    """Return whether the place of a newcomer was said while the list was not loaded, so that it is not in the list."""
+    hint = link.hint
+    return hint is not None and hint.side in ("first", "before", "after") and not hint.in_loaded_list
 
 
-def _order(link: Link) -> int:
-    return -1 if link.mark is None else link.mark.order
+def _order(link: ParentLink) -> int:
+    return -1 if link.hint is None else link.hint.order
 
 
-def _as_said(slot: _Slot, group: list[Link]) -> None:
-    """Of those that were put first, or after one sibling, the last one comes first; before a sibling, it comes last."""
+def _sort_unlisted(slot: _Slot, group: list[ParentLink]) -> None:
+    """Sort the newcomers of one slot whose places were said one after the other.
+
+    Of those that were put first, or after one sibling, the last one comes first; before a sibling, it comes last.
+    """
     unlisted = sorted((link for link in group if _unlisted(link)), key=_order)
     if unlisted:
         others = [link for link in group if not _unlisted(link)]
         group[:] = [*others, *unlisted] if slot[0] == "before" else [*reversed(unlisted), *others]
 
 
-def _slots_in_list(links: Sequence[Link], newcomers: dict[int, Link]) -> dict[int, _Slot]:
-    """What the loaded list of children says: each newcomer comes before the next sibling that was there already."""
+def _slots_in_list(links: Sequence[ParentLink], newcomers: dict[int, ParentLink]) -> dict[int, _Slot]:
+    """Return the slots that the loaded list says: each newcomer comes before the next sibling that was there before."""
     children = loaded_list(links[0].parent)
     found: dict[int, _Slot] = {}
     slot: _Slot = _LAST
-    for child in reversed(children or ()):
+    for child in reversed(children or []):
         if id(child) in newcomers:
             found[id(child)] = slot
-        elif identity_of(child) is not None:
-            slot = ("before", identity_of(child))
+        elif pk_of(child) is not None:
+            slot = ("before", pk_of(child))
     return found
 
 
-def _settle(relative: list[Link], slots: dict[_Slot, list[Link]], home: dict[int, list[Link]]) -> None:
+def _place_beside_newcomers(
+    relative: list[ParentLink], slots: dict[_Slot, list[ParentLink]], group_of: dict[int, list[ParentLink]]
+) -> None:
     """Put newcomers that are placed relative to other newcomers beside them."""
     while relative:
-        waiting: list[Link] = []
+        waiting: list[ParentLink] = []
         for link in relative:
-            anchor = link.mark.anchor if link.mark is not None else None
-            group = home.get(id(anchor))
+            anchor = link.hint.anchor if link.hint is not None else None
+            group = group_of.get(id(anchor))
             if group is None:
                 waiting.append(link)
                 continue
             index = next(i for i, other in enumerate(group) if other.node is anchor)
-            group.insert(index + (link.mark is not None and link.mark.side == "after"), link)
-            home[id(link.node)] = group
+            group.insert(index + (link.hint is not None and link.hint.side == "after"), link)
+            group_of[id(link.node)] = group
         if len(waiting) == len(relative):
-            # Each is placed relative to another of them, so nobody says where they start.
+            # Each is placed relative to another of them, so nothing says where they start.
             slots[_LAST].extend(waiting)
             return
         relative = waiting
 
 
 def _number_family(
-    parent_pk: Any, family: dict[_Slot, list[Link]], anchors: dict[Any, tuple[Any, int]], last: int
+    parent_pk: PrimaryKey,
+    family: dict[_Slot, list[ParentLink]],
+    anchors: dict[PrimaryKey, tuple[PrimaryKey, int]],
+    last: int,
 ) -> list[tuple[int, int]]:
-    """Assign positions and return the gaps to open, as ``(from position, width)`` in ascending order."""
-    wanted: list[tuple[int, int, list[Link]]] = []
-    at_end: list[Link] = []
+    """Assign the newcomers of one parent their positions, and return the gaps to open: ``(from position, width)``."""
+    wanted: list[tuple[int, int, list[ParentLink]]] = []
+    at_end: list[ParentLink] = []
     for (kind, value), links in family.items():
         if kind == "at":
             wanted.append((value, 1, links))
         elif kind == "first":
             wanted.append((0, 0, links))
         elif kind == "last" or anchors.get(value, (parent_pk, None))[1] is None or anchors[value][0] != parent_pk:
-            # An anchor that has moved away meanwhile leaves the end of the list.
+            # Where the anchor has moved away meanwhile, the end of the list is left.
             at_end += links
         else:
             slot = anchors[value][1] + (kind == "after")
@@ -202,18 +233,21 @@ def _number_family(
     return gaps
 
 
-def _assign(link: Link, value: int) -> None:
-    if link.node.__dict__.get("position") != value:
-        link.node.position = value
-    elif not link.new:
-        # The row itself may be shifted by the gap that is opened; write the number even where memory has it already.
+def _assign(link: ParentLink, value: int) -> None:
+    before = link.node.__dict__.get("position")
+    repeats = value in (before, committed(link.state, "position", NO_VALUE))
+    if before != value:
+        set_attribute(link.node, "position", value)
+    if repeats and not link.new:
+        # The row itself may be shifted by the gap that is opened: write the number even where memory or the row has it
+        # already.
         flag_modified(link.node, "position")
 
 
-def open_gaps(plan: Plan) -> None:
-    """Make the room that `number` noted, in the database and in memory.
+def open_gaps(plan: FlushPlan) -> None:
+    """Open the gaps that `number` noted, in the database and in memory.
 
-    One UPDATE for each parent into whose middle something is put.
+    One UPDATE for each parent that gets a node between its children.
     """
     position = plan.config.position
     if position is None or not plan.gaps:
@@ -225,13 +259,13 @@ def open_gaps(plan: Plan) -> None:
 
 
 def shifted(position: int, gaps: Sequence[tuple[int, int]]) -> int:
-    """Where a sibling at `position` comes to stand when `gaps` are opened."""
+    """Return the position of a sibling that was at `position` before `gaps` were opened."""
     return position + sum(width for start, width in gaps if position >= start)
 
 
-def _shift_rows(plan: Plan, position: Column[Any], parent_pk: Any, gaps: Sequence[tuple[int, int]]) -> None:
+def _shift_rows(plan: FlushPlan, position: AnyColumn, parent_pk: PrimaryKey, gaps: Sequence[tuple[int, int]]) -> None:
     config = plan.config
-    widths: list[tuple[Any, Any]] = []
+    widths: list[tuple[ColumnElement[bool], int]] = []
     total = 0
     for start, width in gaps:
         total += width
@@ -244,7 +278,7 @@ def _shift_rows(plan: Plan, position: Column[Any], parent_pk: Any, gaps: Sequenc
     )
 
 
-def _shift_loaded(plan: Plan, nodes: Sequence[Any], gaps: Sequence[tuple[int, int]]) -> None:
+def _shift_loaded(plan: FlushPlan, nodes: Sequence[MappedObject], gaps: Sequence[tuple[int, int]]) -> None:
     newcomers = {id(link.node) for link in plan.links}
     starts = [start for start, _ in gaps]
     totals = [0]
@@ -254,22 +288,38 @@ def _shift_loaded(plan: Plan, nodes: Sequence[Any], gaps: Sequence[tuple[int, in
         here = node.__dict__.get("position")
         if here is not None and here >= starts[0] and id(node) not in newcomers:
             set_committed_value(node, "position", here + totals[bisect_left(starts, here + 1)])
-            plan.touched.add(inspect(node))
+            plan.states_to_expire.add(inspect(node))
 
 
-def _loaded_by_parent(plan: Plan) -> dict[Any, list[Any]]:
-    found: dict[Any, list[Any]] = defaultdict(list)
+def _loaded_by_parent(plan: FlushPlan) -> dict[PrimaryKey, list[MappedObject]]:
+    found: dict[PrimaryKey, list[MappedObject]] = defaultdict(list)
+    unknown: dict[int, MappedObject] = {}
     for node in plan.loaded_nodes():
         values = node.__dict__
-        if "parent_id" in values and "position" in values:
+        if "position" not in values:
+            continue
+        if "parent_id" in values:
             found[values["parent_id"]].append(node)
+        elif not changed(inspect(node), "position"):
+            unknown[id(node)] = node
+    if unknown:
+        # Nodes whose parent_id alone is expired or deferred. A loaded list may tell whose children they are.
+        for parent_pk in plan.gaps:
+            children = loaded_list(plan.loaded_node(parent_pk)) if parent_pk is not None else None
+            found[parent_pk] += [child for child in children or () if unknown.pop(id(child), None) is not None]
+        for node in unknown.values():
+            # Whether it is shifted cannot be told, so it must not show what may be wrong by now.
+            plan.session.expire(node, ["position"])
     return found
 
 
-def _last_positions(plan: Plan, position: Column[Any], parents: Sequence[Any], *, roots: bool) -> dict[Any, int]:
+def _last_positions(
+    plan: FlushPlan, position: AnyColumn, parents: Sequence[PrimaryKey], *, roots: bool
+) -> dict[PrimaryKey, int]:
+    """Return the highest position below each parent, of the roots under None."""
     config = plan.config
-    found: dict[Any, int] = {}
-    batches = list(chunks(parents)) or [[]]
+    found: dict[PrimaryKey, int] = {}
+    batches: list[list[PrimaryKey]] = list(chunks(parents, MAX_IN)) or [[]]
     for i, keys in enumerate(batches):
         above = [config.parent_id.in_(keys)] if keys else []
         if roots and i == 0:
@@ -280,10 +330,13 @@ def _last_positions(plan: Plan, position: Column[Any], parents: Sequence[Any], *
     return found
 
 
-def _anchor_positions(plan: Plan, position: Column[Any], keys: set[Any]) -> dict[Any, tuple[Any, int]]:
+def _anchor_positions(
+    plan: FlushPlan, position: AnyColumn, keys: set[PrimaryKey]
+) -> dict[PrimaryKey, tuple[PrimaryKey, int]]:
+    """Return ``{primary key: (that of the parent, position)}`` of siblings by which newcomers are placed."""
     config = plan.config
-    found: dict[Any, tuple[Any, int]] = {}
-    for batch in chunks(keys):
+    found: dict[PrimaryKey, tuple[PrimaryKey, int]] = {}
+    for batch in chunks(keys, MAX_IN):
         statement = select(config.pk, config.parent_id, position).where(config.pk.in_(batch))
         rows = plan.connection.execute(locking_read(plan.connection, statement))
         found.update((pk, (parent_id, here)) for pk, parent_id, here in rows)

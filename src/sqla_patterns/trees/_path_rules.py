@@ -1,22 +1,21 @@
-"""Paths as strings, and the rules by which a flush rewrites them: the same rules in Python and in SQL.
+"""Paths as strings, and the rules by which a flush rewrites them: in rows by SQL, and in objects by Python.
 
-A path is the steps from the root down to a node, each a number of `WIDTH` digits, so that paths sort like the numbers: a node
-comes before what lies below it, and that before the node's next sibling. What lies below a node is one range.
+A path is the steps from the root down to a node, each a number of `WIDTH` digits, so that paths sort like the numbers:
+a node comes before what lies below it, and that before the node's next sibling. What lies below a node is one range.
 
-A `Rule` says what becomes of the paths of one range. Ranges of different rules are disjoint or nested, and a path goes by
-the innermost rule that has it.
+A `Rule` says how the paths of one range change. Ranges of different rules are disjoint or nested, and a path follows
+the innermost rule whose range holds it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, String, and_, cast, func, literal
 
-__all__ = ("MOST", "WIDTH", "PathFormat", "Rule", "Rules", "last_step")
+from .._typing import AnyExpression
 
 #: Digits of a step.
 WIDTH = 6
@@ -29,44 +28,49 @@ class PathFormat:
     """How steps are joined.
 
     Attributes:
-        separator: what stands between two steps.
-        beyond: put behind a path it sorts after everything below that path, and before the next sibling.
+        separator: What stands between two steps.
+        beyond: Appended to a path, it sorts after everything below that path, and before the next sibling.
     """
 
     separator: str
     beyond: str
 
     def join(self, above: str | None, step: int) -> str:
+        """Return the path `above` with one more step."""
         return f"{step:0{WIDTH}}" if above is None else f"{above}{self.separator}{step:0{WIDTH}}"
 
     def levels(self, path: str) -> int:
+        """Return how many steps a path has."""
         return (len(path) + len(self.separator)) // (WIDTH + len(self.separator))
 
     def length(self, levels: int) -> int:
-        """How long a path of so many steps is."""
+        """Return the length of a path of so many steps."""
         return levels * (WIDTH + len(self.separator)) - len(self.separator)
 
     def above(self, path: str) -> str | None:
-        """The path of the parent, None for that of a root."""
+        """Return the path of the parent, None for that of a root."""
         return path[: -WIDTH - len(self.separator)] or None
 
     def end(self, path: str) -> str:
-        """Where the range of `path` and all below it ends; exclusive."""
+        """Return the end of the range of `path` and all below it; exclusive."""
         return path + self.beyond
 
 
 def last_step(path: str) -> int:
+    """Return the last step of a path."""
     return int(path[-WIDTH:])
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What becomes of the paths from `start` to before `end`.
+    """A change of the paths from `start` to before `end`.
 
     Attributes:
-        cut: how much of the old path is replaced.
-        new: what comes in its place.
-        shift: what is added to the step that follows the cut, None where the rest stays as it is.
+        start: The first path of the range.
+        end: The end of the range, exclusive.
+        cut: How many characters of the old path are replaced.
+        new: What comes in their place.
+        shift: What is added to the step that follows the cut, None where the rest stays as it is.
     """
 
     start: str
@@ -76,21 +80,24 @@ class Rule:
     shift: int | None = None
 
     @property
-    def longer(self) -> int:
+    def growth(self) -> int:
+        """Return by how many characters paths become longer; negative where they become shorter."""
         return len(self.new) - self.cut
 
     @property
-    def idle(self) -> bool:
+    def changes_nothing(self) -> bool:
+        """Return whether all paths of the range stay as they are."""
         return self.shift is None and self.start == self.new
 
     def apply(self, path: str) -> str:
+        """Return the new path of an old one in the range."""
         if self.shift is None:
             return self.new + path[self.cut :]
         rest = self.cut + WIDTH
         return f"{self.new}{int(path[self.cut : rest]) + self.shift:0{WIDTH}}{path[rest:]}"
 
     def expression(self, text: ColumnElement[str]) -> ColumnElement[str]:
-        """The new path, in SQL, of the old path `text`."""
+        """Return the new path, in SQL, of the old path `text`."""
         new = literal(self.new, String())
         if self.shift is None:
             return new.concat(func.substr(text, self.cut + 1, type_=String()))
@@ -100,9 +107,9 @@ class Rule:
         padded = func.substr(cast(step + (self.shift + MOST + 1), String()), 2, type_=String())
         return new.concat(padded).concat(func.substr(text, rest + 1, type_=String()))
 
-    def holds(self, path: ColumnElement[Any], like: Any) -> ColumnElement[bool]:
-        """Whether column `path` is in the range; `like` makes a value of the column's type."""
-        return and_(path >= like(self.start), path < like(self.end))
+    def holds(self, path: AnyExpression, as_path: Callable[[str], AnyExpression | str]) -> ColumnElement[bool]:
+        """Return the criterion that column `path` is in the range; `as_path` makes a value of the column's type."""
+        return and_(path >= as_path(self.start), path < as_path(self.end))
 
 
 class Rules:
@@ -124,7 +131,7 @@ class Rules:
         for rule in sorted(sorted(rules, key=lambda rule: rule.end, reverse=True), key=lambda rule: rule.start):
             leave(rule.start)
             if not active:
-                if rule.idle:
+                if rule.changes_nothing:
                     continue  # Inside another it says that these paths are left out; by itself it says nothing.
                 self.outermost.append(rule)
             kept.append(rule)
@@ -143,6 +150,7 @@ class Rules:
         return len(self.innermost_first)
 
     def apply(self, path: str) -> str:
+        """Return the new path of an old one, the same if no rule holds it."""
         index = bisect_right(self._starts, path) - 1
         rule = self._rules[index] if index >= 0 else None
         return path if rule is None else rule.apply(path)

@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from sqlalchemy import inspect
 
-from ._config import TreeConfig, config_of
-from ._node import NodeT
-from ._peek import describe, loaded_list, loaded_map
+from .._typing import MappedObject
+from ._config import TreeConfig
+from ._loaded_state import describe, loaded_list, loaded_map
+from ._mixins import NodeT
+from ._tree import tree_of
 
 if TYPE_CHECKING:
     from rich.tree import Tree
-
-__all__ = ("render_tree",)
 
 
 @overload
 def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, rich: Literal[False] = False) -> str: ...
 @overload
 def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, rich: Literal[True]) -> Tree: ...
-def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, rich: bool = False) -> Any:
-    """Draw `node` and what is loaded below it; a node whose children are not loaded, or that was drawn already, ends in ``…``.
+def render_tree(node: NodeT, *, label: Callable[[NodeT], str] | None = None, rich: bool = False) -> str | Tree:
+    """Draw `node` and what is loaded below it.
+
+    A node whose children are not loaded, or that was drawn already, ends in ``…``. No SQL: use `load_tree` first.
 
     Args:
-        label: gives the text of a node; without it that is its key or its ``name``, and class and primary
-            key where there is none or it is not loaded.
-        rich: return a `rich.tree.Tree` to print in colour, which needs the extra ``cli``.
-
-    No SQL: use `load_tree` first.
+        node: The node at the top.
+        label: Returns the text of a node; without it that is its key or its ``name``, and class and primary key where
+            there is none or it is not loaded.
+        rich: Whether to return a `rich.tree.Tree` to print in colour, which needs the extra ``cli``.
 
     Raises:
         ImportError: `rich` is asked for and not installed.
     """
-    config = config_of(node)
+    config = tree_of(node).config
     text = label or _default_label(config)
     return _rich_tree(node, text) if rich else _text(node, text)
 
 
-def _default_label(config: TreeConfig) -> Callable[[Any], str]:
+def _default_label(config: TreeConfig) -> Callable[[MappedObject], str]:
     attr = config.key_attr or ("name" if "name" in config.mapper.attrs else None)
 
-    def label(node: Any) -> str:
+    def label(node: MappedObject) -> str:
         # From what is loaded: an expired name would be a SELECT.
         value = node.__dict__.get(attr)
         return describe(node) if value is None else str(value)
@@ -50,8 +51,8 @@ def _default_label(config: TreeConfig) -> Callable[[Any], str]:
     return label
 
 
-def _children(node: Any, seen: set[int]) -> list[Any] | None:
-    """Loaded children in order; None where they are not loaded, or the node is one of `seen`, as in a circle."""
+def _children(node: MappedObject, seen: set[int]) -> list[MappedObject] | None:
+    """Return the loaded children in order; None where they are not loaded, or the node is in `seen`, as in a cycle."""
     if id(node) in seen:
         return None
     seen.add(id(node))
@@ -63,17 +64,17 @@ def _children(node: Any, seen: set[int]) -> list[Any] | None:
     return None if inspect(node).key is not None else []
 
 
-def _text(top: Any, label: Callable[[Any], str]) -> str:
+def _text(top: MappedObject, label: Callable[[MappedObject], str]) -> str:
     lines: list[str] = []
     seen: set[int] = set()
     # (node, what precedes its own branch, its branch, what precedes its children)
-    stack: list[tuple[Any, str, str, str]] = [(top, "", "", "")]
+    stack: list[tuple[MappedObject, str, str, str]] = [(top, "", "", "")]
     while stack:
         node, before, branch, below = stack.pop()
         children = _children(node, seen)
-        mark = " …" if children is None else ""
+        ellipsis = " …" if children is None else ""
         first, *rest = label(node).splitlines() or [""]
-        lines.append(f"{before}{branch}{first}{mark}")
+        lines.append(f"{before}{branch}{first}{ellipsis}")
         lines += [f"{below}{'│   ' if children else '    '}{line}" for line in rest]
         for index, child in enumerate(reversed(children or [])):
             last = index == 0
@@ -81,7 +82,7 @@ def _text(top: Any, label: Callable[[Any], str]) -> str:
     return "\n".join(lines)
 
 
-def _rich_tree(top: Any, label: Callable[[Any], str]) -> Any:
+def _rich_tree(top: MappedObject, label: Callable[[MappedObject], str]) -> Tree:
     try:
         from rich.text import Text
         from rich.tree import Tree
@@ -90,13 +91,13 @@ def _rich_tree(top: Any, label: Callable[[Any], str]) -> Any:
 
     seen: set[int] = set()
 
-    def text(node: Any, children: list[Any] | None) -> Text:
+    def text(node: MappedObject, children: list[MappedObject] | None) -> Text:
         # No markup: a name is a name.
         return Text(label(node) + (" …" if children is None else ""))
 
     children = _children(top, seen)
     root = Tree(text(top, children))
-    stack: list[tuple[Tree, Iterable[Any]]] = [(root, children or ())]
+    stack: list[tuple[Tree, Iterable[MappedObject]]] = [(root, children or ())]
     while stack:
         branch, nodes = stack.pop()
         for node in nodes:

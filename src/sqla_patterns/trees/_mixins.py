@@ -1,31 +1,31 @@
-"""The two mixins."""
+"""The mixins `TreeNode` and `KeyedTreeNode`: attributes, predicates, and what happens when a class is mapped."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Integer, text
-from sqlalchemy.orm import Mapped, Mapper, Session, foreign, mapped_column, relationship, remote
+from sqlalchemy.orm import Mapped, Session, foreign, mapped_column, relationship, remote
 from sqlalchemy.types import NullType
 
 from .._declarative import listen_once, mixin_attr, on_mapped
-from .._typing import ParentKey, SelfLinked, ToSelf, ToSelfMap, ToSelves
+from .._typing import AnyMapper, MappedClass, MappedObject, ParentKey, SelfLinked, ToSelf, ToSelfMap, ToSelves
 from . import _moves, _predicates
 from ._collections import Siblings, keyed_children, listen_to_attributes
-from ._config import complete_table, config_of, options_of, register
 from ._flush import SESSION_LISTENERS
+from ._mapping import attach_tree, complete_table, options_of
 from ._options import TreeOptions
-
-__all__ = ("KeyedTreeNode", "MovePosition", "NodeT", "TreeNode")
+from ._tree import tree_of
 
 MovePosition = Literal["first_child", "last_child", "before", "after"]
 
 
-def _prepare(cls: type[Any], *, keyed: bool) -> None:
-    """Have the tree set up while SQLAlchemy maps `cls`, however it is mapped."""
+def _prepare(cls: MappedClass, *, keyed: bool) -> None:
+    """Set the tree up while SQLAlchemy maps `cls`, however it is mapped."""
 
-    def constructed(mapper: Mapper[Any]) -> None:
-        listen_to_attributes(register(mapper, keyed=keyed))
+    def constructed(mapper: AnyMapper) -> None:
+        listen_to_attributes(attach_tree(mapper, keyed=keyed))
         for identifier, fn in SESSION_LISTENERS.items():
             listen_once(Session, identifier, fn)
 
@@ -36,22 +36,23 @@ def _prepare(cls: type[Any], *, keyed: bool) -> None:
     )
 
 
-def _children(cls: type[Any], collection_class: Any) -> Any:
+def _children(cls: MappedClass, collection_class: Callable[[], Collection[MappedObject]]) -> object:
     return relationship(
         lambda: cls,
-        primaryjoin=lambda: foreign(remote(config_of(cls).parent_id)) == config_of(cls).pk,
+        primaryjoin=lambda: foreign(remote(tree_of(cls).config.parent_id)) == tree_of(cls).config.pk,
         uselist=True,
         back_populates="parent",
-        order_by=lambda: config_of(cls).order_by,
+        order_by=lambda: tree_of(cls).config.order_by,
         collection_class=collection_class,
-        # What happens to children of a deleted node is decided by the room, in one statement, not one node at a time.
+        # What happens to children of a deleted node is decided by this package, in one statement, not one node at a
+        # time.
         cascade="save-update, merge, refresh-expire, expunge",
         passive_deletes="all",
     )
 
 
 class _Node(SelfLinked):
-    """What both mixins share. Subclass `TreeNode` or `KeyedTreeNode`."""
+    """The base of both mixins. Subclass `TreeNode` or `KeyedTreeNode`."""
 
     __tree__: TreeOptions | None = None
 
@@ -69,7 +70,7 @@ class _Node(SelfLinked):
         def parent(cls):
             return relationship(
                 lambda: cls,
-                primaryjoin=lambda: foreign(config_of(cls).parent_id) == remote(config_of(cls).pk),
+                primaryjoin=lambda: foreign(tree_of(cls).config.parent_id) == remote(tree_of(cls).config.pk),
                 uselist=False,
                 back_populates="children",
             )
@@ -81,16 +82,16 @@ class _Node(SelfLinked):
         """Match the nodes below `node`.
 
         Args:
-            node: an instance, a primary key, a sequence of either, or another entity or alias of the tree, to join by.
-            inclusive: match `node` itself too.
-            max_depth: how many edges down; None for all of them.
+            node: An instance, a primary key, a sequence of either, or another entity or alias of the tree, to join by.
+            inclusive: Whether to match `node` itself too.
+            max_depth: How many edges down; None for all of them.
 
         Raises:
-            StateError: an instance has no primary key yet.
-            InvalidArgumentError: `node` is nothing of the above, or `max_depth` is negative.
+            StateError: An instance has no primary key yet.
+            InvalidArgumentError: `node` is none of the above, or `max_depth` is negative.
 
-        A key that does not exist matches nothing. One recursive common table expression, which costs about the rows that it
-        finds; by another entity it is computed once, for the whole table.
+        A primary key that does not exist matches nothing. One recursive common table expression, which costs about the
+        rows that it finds; by another entity it is computed once, for the whole table.
         """
         return _predicates.descendant_of(cls, node, inclusive=inclusive, max_depth=max_depth)
 
@@ -123,18 +124,18 @@ class _Node(SelfLinked):
         return _predicates.is_leaf(cls)
 
     def move_to(self, target: SelfLinked | None, position: MovePosition = "last_child") -> None:
-        """Put this node, with everything below it, somewhere else at the next flush.
+        """Move this node, with everything below it, at the next flush.
 
         Args:
-            target: an instance of the same tree, in the same session or new; None makes this node the last root.
+            target: An instance of the same tree, in the same session or new; None makes this node the last root.
             position: ``"first_child"`` or ``"last_child"`` of `target`, or its sibling ``"before"`` or ``"after"`` it.
 
         Raises:
-            InvalidMoveError: `target` is this node or, as far as loaded, below it. What is not loaded is checked by the flush,
-                before its first write.
+            InvalidMoveError: `target` is this node or, as far as loaded, below it. What is not loaded is checked by the
+                flush, before its first write.
             InvalidArgumentError: `position` is unknown, or `target` is no node of this tree.
 
-        No SQL. Works on what is loaded, so it serves under asyncio too.
+        No SQL. It uses only what is loaded, so it works under asyncio too.
         """
         _moves.move_to(self, target, position)
 
@@ -142,9 +143,9 @@ class _Node(SelfLinked):
 class TreeNode(_Node):
     """A node of a tree whose children are an ordered list.
 
-    Mix it in before the declarative base. It adds ``parent_id`` (an indexed foreign key to the class's own primary key),
-    ``parent``, ``children`` and, unless ``TreeOptions(order_by=...)`` says otherwise, ``position``: an integer that
-    orders siblings and may have gaps.
+    Mix it in before the declarative base. It adds ``parent_id`` (an indexed foreign key to the primary key of the same
+    class), ``parent``, ``children`` and, unless ``TreeOptions(order_by=...)`` says otherwise, ``position``: an integer
+    that orders siblings and may have gaps.
     """
 
     if TYPE_CHECKING:
@@ -153,15 +154,21 @@ class TreeNode(_Node):
     else:
 
         @mixin_attr
-        def children(cls):
+        def _sqla_tree_node(cls):
+            # Adds nothing; SQLAlchemy evaluates it while it maps the class.
             _prepare(cls, keyed=False)
+            return
+
+        @mixin_attr
+        def children(cls):
             return _children(cls, Siblings)
 
         @mixin_attr
         def position(cls):
             if options_of(cls).order_by:
                 return None
-            # The default is for rows that come past the ORM: they sort first, by key, until `rebuild_tree` numbers them.
+            # The default is for rows that are inserted without the ORM: they sort first, by primary key, until
+            # `rebuild_tree` numbers them.
             return mapped_column("position", Integer(), nullable=False, server_default=text("0"))
 
 
@@ -176,8 +183,13 @@ class KeyedTreeNode(_Node):
     else:
 
         @mixin_attr
-        def children(cls):
+        def _sqla_tree_node(cls):
+            # Adds nothing; SQLAlchemy evaluates it while it maps the class.
             _prepare(cls, keyed=True)
+            return
+
+        @mixin_attr
+        def children(cls):
             return _children(cls, keyed_children(options_of(cls).key))
 
 
