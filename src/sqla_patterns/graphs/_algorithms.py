@@ -1,41 +1,48 @@
 """Graph algorithms on plain adjacency lists, without SQL and without recursion.
 
-A graph is a mapping from a node to the nodes that come right after it; a node without an entry has none. Nodes are anything hashable,
-here keys. Where there is a choice, the order of the lists decides, so that equal input gives equal output.
+A graph is a mapping from a node to the nodes that its edges lead to; a node without an entry has no such edges. Nodes
+are anything hashable, here primary keys. Where there is a choice, the order of the lists decides, so that equal input
+gives equal output.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from heapq import heappop, heappush
 from itertools import count, pairwise
-from typing import Any, TypeVar
-
-__all__ = ("components", "lightest_walk", "lightest_walks", "shortest_walk")
+from typing import Any, TypeAlias, TypeVar
 
 H = TypeVar("H", bound=Hashable)
-Weight = Callable[[H, H], Any]
+#: An int, a float or a Decimal; only sums and comparisons are taken of it.
+Number: TypeAlias = Any
+Weight = Callable[[H, H], Number]
 
 
-def components(after: Mapping[H, Sequence[H]]) -> list[list[H]]:
-    """The strongly connected components, by Tarjan's algorithm."""
+def strongly_connected_components(after: Mapping[H, Sequence[H]]) -> list[list[H]]:
+    """Return the strongly connected components, by Tarjan's algorithm (1972)."""
     index: dict[H, int] = {}
     low: dict[H, int] = {}
     stack: list[H] = []
     on_stack: set[H] = set()
     found: list[list[H]] = []
+
+    def enter(node: H) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        on_stack.add(node)
+
     for root in list(after):
         if root in index:
             continue
-        work: list[tuple[H, Iterator[H]]] = []
-        _enter(root, index, low, stack, on_stack)
-        work.append((root, iter(after.get(root, ()))))
+        enter(root)
+        # Takes the place of the call stack: a node, and those of its neighbours that are yet to be visited.
+        work: list[tuple[H, Iterator[H]]] = [(root, iter(after.get(root, ())))]
         while work:
             node, following = work[-1]
             for other in following:
                 if other not in index:
-                    _enter(other, index, low, stack, on_stack)
+                    enter(other)
                     work.append((other, iter(after.get(other, ()))))
                     break
                 if other in on_stack:
@@ -54,21 +61,18 @@ def components(after: Mapping[H, Sequence[H]]) -> list[list[H]]:
     return found
 
 
-def _enter(node: H, index: dict[H, int], low: dict[H, int], stack: list[H], on_stack: set[H]) -> None:
-    index[node] = low[node] = len(index)
-    stack.append(node)
-    on_stack.add(node)
+def path_with_fewest_edges(after: Mapping[H, Sequence[H]], starts: Sequence[H], end: H) -> list[H]:
+    """Return the nodes of a path from one of `starts` to `end` with the fewest edges; an empty list if there is none.
 
-
-def shortest_walk(after: Mapping[H, Sequence[H]], starts: Sequence[H], end: H) -> list[H]:
-    """The nodes of a way from one of `starts` to `end` with the fewest edges; empty if there is none."""
+    By breadth-first search.
+    """
     came_from: dict[H, H] = {}
     seen = set(starts)
     queue = deque(starts)
     while queue:
         node = queue.popleft()
         if node == end:
-            return _way(came_from, end)
+            return _path_to(end, came_from)
         for other in after.get(node, ()):
             if other not in seen:
                 seen.add(other)
@@ -77,34 +81,41 @@ def shortest_walk(after: Mapping[H, Sequence[H]], starts: Sequence[H], end: H) -
     return []
 
 
-def lightest_walk(
+def lightest_path(
     after: Mapping[H, Sequence[H]],
     start: H,
     end: H,
     weight: Weight[H],
     *,
-    closed: frozenset[H] | set[H] = frozenset(),
-    cut: frozenset[H] | set[H] = frozenset(),
+    closed: Set[H] = frozenset(),
+    closed_at_start: Set[H] = frozenset(),
 ) -> list[H]:
-    """The nodes of a way from `start` to `end` of the least total weight, by Dijkstra's algorithm; empty if there is none.
+    """Return the nodes of a path from `start` to `end` of the least total weight; an empty list if there is none.
 
-    The way avoids the nodes in `closed`, and does not begin with a step to one in `cut`. Of equally light ways it takes one with the
-    fewest edges. Weights must not be negative.
+    By Dijkstra's algorithm (1959). Of equally light paths it returns one with the fewest edges.
+
+    Args:
+        after: The graph.
+        start: The first node.
+        end: The last node.
+        weight: Returns the weight of an edge, which must not be negative.
+        closed: Nodes that the path avoids.
+        closed_at_start: Nodes that must not be the second one of the path.
     """
     came_from: dict[H, H] = {}
     done: set[H] = set()
-    best: dict[H, tuple[Any, int]] = {start: (0, 0)}
+    best: dict[H, tuple[Number, int]] = {start: (0, 0)}
     order = count()
-    queue: list[tuple[Any, int, int, H]] = [(0, 0, next(order), start)]
+    queue: list[tuple[Number, int, int, H]] = [(0, 0, next(order), start)]
     while queue:
         total, steps, _, node = heappop(queue)
         if node == end:
-            return _way(came_from, end)
+            return _path_to(end, came_from)
         if node in done:
             continue
         done.add(node)
         for other in after.get(node, ()):
-            if other in done or other in closed or (node == start and other in cut):
+            if other in done or other in closed or (node == start and other in closed_at_start):
                 continue
             reached = (total + weight(node, other), steps + 1)
             if other not in best or reached < best[other]:
@@ -114,37 +125,37 @@ def lightest_walk(
     return []
 
 
-def _way(came_from: Mapping[H, H], end: H) -> list[H]:
-    way = [end]
-    while way[-1] in came_from:
-        way.append(came_from[way[-1]])
-    return way[::-1]
+def _path_to(end: H, came_from: Mapping[H, H]) -> list[H]:
+    path = [end]
+    while path[-1] in came_from:
+        path.append(came_from[path[-1]])
+    return path[::-1]
 
 
-def lightest_walks(after: Mapping[H, Sequence[H]], start: H, end: H, weight: Weight[H]) -> Iterator[list[H]]:
-    """All ways from `start` to `end` that come by no node twice, the lightest first, by Yen's algorithm."""
-    first = lightest_walk(after, start, end, weight)
-    candidates: list[tuple[Any, int, int, list[H]]] = []
+def lightest_paths(after: Mapping[H, Sequence[H]], start: H, end: H, weight: Weight[H]) -> Iterator[list[H]]:
+    """Yield all paths from `start` to `end` that visit no node twice, the lightest first, by Yen's algorithm (1971)."""
+    first = lightest_path(after, start, end, weight)
+    candidates: list[tuple[Number, int, int, list[H]]] = []
     order = count()
     known: set[tuple[H, ...]] = set()
     done: list[list[H]] = []
 
-    def propose(way: list[H]) -> None:
-        if tuple(way) not in known:
-            known.add(tuple(way))
-            total: Any = sum((weight(*step) for step in pairwise(way)), start=0)
-            heappush(candidates, (total, len(way), next(order), way))
+    def propose(path: list[H]) -> None:
+        if tuple(path) not in known:
+            known.add(tuple(path))
+            total: Number = sum((weight(*step) for step in pairwise(path)), start=0)
+            heappush(candidates, (total, len(path), next(order), path))
 
     if first:
         propose(first)
     while candidates:
-        way = heappop(candidates)[-1]
-        yield way
-        done.append(way)
-        # Each other way shares a beginning with one that is known, and then leaves it.
-        for length in range(1, len(way)):
-            root = way[:length]
-            cut = {other[length] for other in done if other[:length] == root and len(other) > length}
-            spur = lightest_walk(after, root[-1], end, weight, closed=set(root[:-1]), cut=cut)
+        path = heappop(candidates)[-1]
+        yield path
+        done.append(path)
+        # Each other path shares a beginning with one that is known, and then leaves it.
+        for length in range(1, len(path)):
+            root = path[:length]
+            taken = {other[length] for other in done if other[:length] == root and len(other) > length}
+            spur = lightest_path(after, root[-1], end, weight, closed=set(root[:-1]), closed_at_start=taken)
             if spur:
                 propose([*root[:-1], *spur])

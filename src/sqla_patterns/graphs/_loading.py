@@ -1,4 +1,4 @@
-"""Load graphs: two SELECTs, and every link between the loaded nodes in place."""
+"""Load a graph in two SELECTs, with the edges of all nodes and the nodes of all edges populated."""
 
 from __future__ import annotations
 
@@ -6,81 +6,102 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import literal, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Executable, literal, or_, select
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
+from .._session import SyncSession, resolve_session
+from .._sqlalchemy import changed
+from .._typing import AnySelect, MappedObject, PrimaryKey
 from ..exceptions import InvalidArgumentError
-from ._config import EdgeConfig, Edges, edges_of, keys_of
+from ._config import EdgeConfig, Edges, edges_of, resolve_pks
 from ._model import GraphEdge, N
 from ._predicates import check_within, reach
 from ._queries import connect
-from ._sa import changed
-
-__all__ = ("load_graph",)
 
 
 def load_graph(
-    session: Session,
+    session: SyncSession,
     entity: type[N],
     start: object = None,
     *,
     within: int | None = None,
     edge: type[GraphEdge[Any]] | None = None,
 ) -> Sequence[N]:
-    """Load a graph, or the part of it that can be reached from `start`, and return its nodes in the order of their keys.
+    """Load a graph, or the part of it that can be reached from `start`, and return its nodes in the order of keys.
+
+    The edges of all returned nodes are populated, also those that lead out of the loaded part, with the nodes at their
+    other ends. So `higher_neighbors` and `lower_neighbors` emit no SQL for any of them, also where relationships are
+    set to raise, and under asyncio. Changes that are pending in the session are kept.
+
+    Two SELECTs.
 
     Args:
-        start: load what can be reached from this node, itself included: an instance, a primary key, or a sequence of either. None
-            loads all nodes.
-        within: how many edges away from `start` at most; None for any number.
-        edge: the edge class, where there are several. A subclass of an edge class is what paths from `start` are made of; the
-            collections hold all edges, as ever.
+        session: The session to load in.
+        entity: The node class, or a subclass of it.
+        start: Load what can be reached from this node, itself included: a node, a primary key, or a sequence of
+            either. None loads all nodes.
+        within: How many edges away from `start` at most; None for any number.
+        edge: The edge class, where there are several. If it is a subclass of an edge class, paths from `start` consist
+            of its edges; the collections hold all edges nevertheless.
 
-    The edges of all returned nodes are populated, those that lead out of the loaded part too, with the nodes at their other ends: so
-    `higher_neighbors` and `lower_neighbors` emit nothing for any of them, also where relationships are set to raise, or under asyncio.
-    Changes that are pending in the session survive.
-
-    Two SELECTs. Raises what `reachable_from` raises.
+    Raises:
+        StateError: A node of `start` has no primary key yet.
+        InvalidArgumentError: `start` is no node or key, or `within` is negative or given without `start`.
     """
+    session = resolve_session(session, "load_graph")
     check_within(within)
     edges = edges_of(entity, edge)
     config = edges.config
     if start is None and within is not None:
         raise InvalidArgumentError("within counts edges from a start: give load_graph() the start, or leave within out")
     connect(session, config)
-    every_edge = select(config.cls).order_by(config.lower, config.higher)
+    every_edge: AnySelect = select(config.cls).order_by(config.lower, config.higher)
+    nodes_statement: Executable
+    edges_statement: Executable = every_edge
     if start is None:
-        statement = select(config.node, literal(True)).order_by(config.node_key)
+        nodes_statement = select(config.node, literal(True)).order_by(config.pk_attribute)
     else:
-        statement, every_edge = _part(edges, every_edge, keys_of(config, start), within)
-    nodes: dict[Any, Any] = {}
-    inside: dict[Any, Any] = {}
-    for node, is_inside in session.execute(statement).unique():
-        key = config.key_of(node)
+        nodes_statement, edges_statement = _select_part(edges, every_edge, resolve_pks(config, start), within)
+    nodes: dict[PrimaryKey, MappedObject] = {}
+    inside: dict[PrimaryKey, MappedObject] = {}
+    for node, is_inside in session.execute(nodes_statement).unique():
+        key = config.pk_of(node)
         nodes[key] = node
         if is_inside:
             inside[key] = node
-    _link(config, nodes, inside, session.scalars(every_edge).unique().all())
+    _populate(config, nodes, inside, session.scalars(edges_statement).unique().all())
     return [node for node in inside.values() if isinstance(node, entity)]
 
 
-def _part(edges: Edges, every_edge: Any, keys: list[Any], within: int | None) -> tuple[Any, Any]:
-    """The statement for the nodes that can be reached and all next to them, which it tells apart, and that for their edges."""
+def _select_part(
+    edges: Edges, every_edge: AnySelect, keys: list[PrimaryKey], within: int | None
+) -> tuple[Executable, Executable]:
+    """Return the statements for a part of a graph.
+
+    The first one selects the nodes in reach and their neighbours, each with whether it is in reach; the second one the
+    edges of the nodes in reach.
+    """
     config, pairs = edges.config, Edges(edges.config, edges.config.cls).pairs()
     reached = reach(edges, keys, up=True, inclusive=True, within=within, nesting=False)
     inside = select(reached.c.key)
-    is_inside = config.node_key.in_(inside)
+    is_inside = config.pk_attribute.in_(inside)
     above = select(pairs.c.higher_key).where(pairs.c.lower_key.in_(inside))
     below = select(pairs.c.lower_key).where(pairs.c.higher_key.in_(inside))
-    nodes = select(config.node, is_inside).where(or_(is_inside, config.node_key.in_(above), config.node_key.in_(below)))
-    touching = or_(config.lower.in_(inside), config.higher.in_(inside))
-    return nodes.order_by(config.node_key), every_edge.where(touching)
+    pk = config.pk_attribute
+    nodes = select(config.node, is_inside).where(or_(is_inside, pk.in_(above), pk.in_(below)))
+    has_end_inside = or_(config.lower.in_(inside), config.higher.in_(inside))
+    return nodes.order_by(pk), every_edge.where(has_end_inside)
 
 
-def _link(config: EdgeConfig, nodes: dict[Any, Any], inside: dict[Any, Any], found: Sequence[Any]) -> None:
-    lower: dict[Any, list[Any]] = defaultdict(list)
-    higher: dict[Any, list[Any]] = defaultdict(list)
+def _populate(
+    config: EdgeConfig,
+    nodes: dict[PrimaryKey, MappedObject],
+    inside: dict[PrimaryKey, MappedObject],
+    found: Sequence[MappedObject],
+) -> None:
+    """Set the nodes of the edges that were `found`, and the edges of the nodes `inside`."""
+    lower: dict[PrimaryKey, list[MappedObject]] = defaultdict(list)
+    higher: dict[PrimaryKey, list[MappedObject]] = defaultdict(list)
     for edge in found:
         state = instance_state(edge)
         lower[edge.lower_id].append(edge)
@@ -93,12 +114,12 @@ def _link(config: EdgeConfig, nodes: dict[Any, Any], inside: dict[Any, Any], fou
             _set_collection(node, collection, edges.get(key, []))
 
 
-def _set_collection(node: Any, collection: str, edges: list[Any]) -> None:
+def _set_collection(node: object, collection: str, edges: list[MappedObject]) -> None:
     state = instance_state(node)
-    present: list[Any] | None = state.dict.get(collection)
+    present: list[object] | None = state.dict.get(collection)
     if present is not None:
         if changed(state, collection):
-            return  # Changed and not flushed: what the user did stays.
+            return  # The user's changes are not flushed yet; keep them.
         if len(present) == len(edges) and all(one is other for one, other in zip(present, edges, strict=True)):
-            return  # Keep the very collection that the user may hold.
+            return  # Keep the list object, to which the user may have a reference.
     set_committed_value(node, collection, edges)

@@ -1,77 +1,125 @@
-"""The two mixins."""
+"""The mixins `GraphNode` and `GraphEdge`, and `CycleError`, whose types refer to each other.
+
+The attributes that lead from nodes to edges and back have descriptors that tell type checkers their types.
+``Mapped[Node]`` in a generic class would not do: mypy refuses ``selectinload(Track.lower_node)`` as ambiguous. The
+descriptors take the node class from the class on which they are read: ``Track.lower_node`` is an
+``InstrumentedAttribute[Station]``, ``track.lower_node`` a ``Station``. They do not exist at run time.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from sqlalchemy import Column, ColumnElement, inspect
-from sqlalchemy.orm import Mapper, Session, foreign, relationship, remote
+from sqlalchemy import Column, ColumnElement, exc
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm.attributes import set_attribute
 from sqlalchemy.types import NullType
 
-from .._declarative import listen_once, mixin_attr, on_mapped, sole_primary_key
-from .._locks import lift_recursion_limit
-from ..exceptions import MappingError
+from .._declarative import mixin_attr, on_mapped
+from ..exceptions import InvalidArgumentError, PatternError
 from . import _neighbors, _predicates
-from ._config import EdgeConfig, complete_table, config_of, node_argument, options_of, register
-from ._flush import before_flush
-from ._links import EdgeList, EndKey, EndNode, Joins
+from ._descriptors import EndKey
+from ._mapping import (
+    check_node_table,
+    complete_edge_table,
+    end_relationship,
+    node_class_of,
+    options_of,
+    prepare_node_class,
+)
+from ._markers import AnyEdge, AnyNode
 from ._options import GraphOptions
-from ._sa import add_relationships
-
-__all__ = ("E", "GraphEdge", "GraphNode", "N")
 
 N = TypeVar("N", bound="GraphNode")
 E = TypeVar("E", bound="GraphEdge[Any]")
 
 
-class GraphNode:
+class _EdgeList:
+    """The edges at one side of a node, for type checkers."""
+
+    @overload
+    def __get__(self, obj: None, owner: type[N]) -> InstrumentedAttribute[list[GraphEdge[N]]]: ...
+    @overload
+    def __get__(self, obj: N, owner: type[N]) -> list[GraphEdge[N]]: ...
+    def __get__(self, obj: Any, owner: Any) -> Any:
+        raise NotImplementedError
+
+    def __set__(self, obj: GraphNode, value: Iterable[GraphEdge[Any]]) -> None:
+        raise NotImplementedError
+
+
+class _EndNode:
+    """The node at one end of an edge, for type checkers."""
+
+    @overload
+    def __get__(self, obj: None, owner: type[GraphEdge[N]]) -> InstrumentedAttribute[N]: ...
+    @overload
+    def __get__(self, obj: GraphEdge[N], owner: type[object]) -> N: ...
+    def __get__(self, obj: Any, owner: Any) -> Any:
+        raise NotImplementedError
+
+    # pyright checks the value; mypy infers Any for a type variable here and accepts any value.
+    def __set__(self, obj: GraphEdge[N], value: N) -> None:
+        raise NotImplementedError
+
+
+class GraphNode(AnyNode):
     """A node of a directed graph.
 
-    Mix it in before the declarative base. It adds no column; each edge class that names the node class adds two collections to it,
-    ``lower_edges``, in which the node is the lower end, and ``higher_edges``.
+    Mix it in before the declarative base. It adds no column. Each edge class that names the node class adds two
+    collections to it: ``lower_edges``, in which the node is the lower end, and ``higher_edges``.
 
-    Where several edge classes join the same nodes, each method needs ``edge=`` to say which of them is meant. A subclass of an edge
-    class may be given too, and then means its edges only.
+    Where several edge classes join the same nodes, each method needs ``edge=`` to say which of them is meant. A
+    subclass of an edge class may be given too, and then only its edges are meant.
     """
 
     if TYPE_CHECKING:
-        lower_edges = EdgeList()
-        higher_edges = EdgeList()
+        lower_edges = _EdgeList()
+        higher_edges = _EdgeList()
     else:
 
         @mixin_attr
         def _sqla_graph_node(cls):
-            # Adds nothing: SQLAlchemy evaluates it while it maps a class, which is when a key of two columns is to be refused.
-            on_mapped(cls, table=_check_node)
+            # Adds nothing: SQLAlchemy evaluates it while it maps a class, which is when a key of two columns has to be
+            # refused.
+            on_mapped(cls, table=check_node_table)
             return
 
     @overload
-    def add_neighbor(self, *nodes: GraphNode, edge: type[E], **attributes: Any) -> list[E]: ...
+    def add_neighbor(self, *nodes: GraphNode, edge: type[E], **attributes: object) -> list[E]: ...
     @overload
-    def add_neighbor(self, *nodes: GraphNode, edge: None = None, **attributes: Any) -> list[GraphEdge[Self]]: ...
-    def add_neighbor(self, *nodes: GraphNode, edge: Any = None, **attributes: Any) -> Any:
-        """Have an edge from this node to each of `nodes`, as their lower end, and return the edges in the order of `nodes`.
+    def add_neighbor(self, *nodes: GraphNode, edge: None = None, **attributes: object) -> list[GraphEdge[Self]]: ...
+    def add_neighbor(
+        self, *nodes: GraphNode, edge: type[GraphEdge[Any]] | None = None, **attributes: object
+    ) -> list[Any]:
+        """Add an edge from this node, the lower end, to each of `nodes`, and return the edges in the order of `nodes`.
+
+        New edges belong to the session of this node and are written by its next flush. One SELECT if this node has a
+        row and ``lower_edges`` is not loaded, however many `nodes` there are; else none.
 
         Args:
-            edge: the edge class, where there are several.
-            attributes: values for attributes of the edges. Edges that exist are kept and given them too, so calling it twice changes
-                nothing the second time.
-
-        New edges belong to the session of this node and are written by its next flush. One SELECT if this node has a row and
-        ``lower_edges`` is not loaded, however many `nodes` there are; else none.
+            nodes: The higher ends.
+            edge: The edge class, where there are several.
+            attributes: Values for attributes of the edges. Edges that exist are kept and given these values too, so
+                that a second call changes nothing.
 
         Raises:
-            InvalidArgumentError: one of `nodes` is no node that such an edge can join.
+            InvalidArgumentError: One of `nodes` is no node that such an edge can join.
         """
         return _neighbors.add_neighbors(self, nodes, edge, attributes)
 
     def remove_neighbor(self, *nodes: GraphNode, edge: type[GraphEdge[Any]] | None = None) -> int:
-        """Delete the edges from this node to each of `nodes`, where there are any, and return how many there were.
+        """Delete the edges from this node to each of `nodes`, and return how many there were.
 
-        The rows go with the next flush. SQL as in `add_neighbor`.
+        The next flush deletes the rows. SELECTs as in `add_neighbor`.
+
+        Args:
+            nodes: The higher ends.
+            edge: The edge class, where there are several.
 
         Raises:
-            InvalidArgumentError: one of `nodes` is no node that such an edge can join.
+            InvalidArgumentError: One of `nodes` is no node that such an edge can join.
         """
         return _neighbors.remove_neighbors(self, nodes, edge)
 
@@ -79,11 +127,14 @@ class GraphNode:
     def higher_neighbors(self, edge: type[GraphEdge[N]]) -> list[N]: ...
     @overload
     def higher_neighbors(self, edge: None = None) -> list[Self]: ...
-    def higher_neighbors(self, edge: Any = None) -> Any:
-        """Return the nodes to which an edge leads from this one; changes that are not flushed yet count.
+    def higher_neighbors(self, edge: type[GraphEdge[Any]] | None = None) -> list[Any]:
+        """Return the nodes to which an edge leads from this one; unflushed changes count.
 
-        In the order of their keys as of loading. One SELECT for edges and nodes together, none where both are loaded: by `load_graph`,
-        or by ``selectinload(Station.lower_edges).joinedload(Track.higher_node)``.
+        They are in the order of their keys when they were loaded. One SELECT for edges and nodes together, none where
+        both are loaded: by `load_graph`, or by ``selectinload(Station.lower_edges).joinedload(Track.higher_node)``.
+
+        Args:
+            edge: The edge class, where there are several.
         """
         return _neighbors.neighbors(self, edge, higher=True)
 
@@ -91,8 +142,12 @@ class GraphNode:
     def lower_neighbors(self, edge: type[GraphEdge[N]]) -> list[N]: ...
     @overload
     def lower_neighbors(self, edge: None = None) -> list[Self]: ...
-    def lower_neighbors(self, edge: Any = None) -> Any:
-        """Return the nodes from which an edge leads to this one; as `higher_neighbors`."""
+    def lower_neighbors(self, edge: type[GraphEdge[Any]] | None = None) -> list[Any]:
+        """Return the nodes from which an edge leads to this one; order and cost are those of `higher_neighbors`.
+
+        Args:
+            edge: The edge class, where there are several.
+        """
         return _neighbors.neighbors(self, edge, higher=False)
 
     @classmethod
@@ -104,26 +159,29 @@ class GraphNode:
         inclusive: bool = False,
         edge: type[GraphEdge[Any]] | None = None,
     ) -> ColumnElement[bool]:
-        """Match the nodes to which a path leads from `node`: by one edge or more, always upwards.
+        """Match the nodes to which a path of one edge or more leads from `node`, from lower to higher ends.
 
-        The start itself matches where it lies on a cycle, or with `inclusive`.
+        The start itself matches where it lies on a cycle, or with `inclusive`. A key that does not exist matches
+        nothing.
+
+        It is one recursive common table expression, whose cost grows with the number of edges that it finds; with
+        `within`, it may find each edge as often as `within` says. With another entity as `node` it is computed once,
+        for all pairs of nodes of the table.
+
+        MariaDB and MySQL end a recursion after 1,000 steps, MariaDB without an error. Sessions lift that limit on their
+        connections once a graph is mapped; on a Core connection lift it yourself (``SET SESSION
+        max_recursive_iterations``).
 
         Args:
-            node: an instance, a primary key, a sequence of either (reachable from one of them), or another entity or alias of the
-                node class, to join by.
-            within: how many edges at most; None for any number.
-            inclusive: match `node` itself in any case.
-            edge: the edge class, where there are several.
+            node: A node, a primary key, a sequence of either (reachable from one of them), or another entity or alias
+                of the node class, to join by.
+            within: How many edges the path has at most; None for any number.
+            inclusive: Match `node` itself in any case.
+            edge: The edge class, where there are several.
 
         Raises:
-            StateError: an instance has no primary key yet.
+            StateError: A node has no primary key yet.
             InvalidArgumentError: `node` is nothing of the above, or `within` is negative.
-
-        A key that does not exist matches nothing. One recursive common table expression, which costs about the edges that it finds; with
-        `within`, that many times at most. By another entity it is computed once, for all pairs of the whole table.
-
-        MariaDB and MySQL end a recursion after 1,000 steps, MariaDB without an error. Sessions lift that limit on their connections once
-        a graph is mapped; on a Core connection lift it yourself (``SET SESSION max_recursive_iterations``).
         """
         return _predicates.reachable_from(cls, node, edge, within=within, inclusive=inclusive)
 
@@ -136,29 +194,48 @@ class GraphNode:
         inclusive: bool = False,
         edge: type[GraphEdge[Any]] | None = None,
     ) -> ColumnElement[bool]:
-        """Match the nodes from which a path leads to `node`; the reverse of `reachable_from`, with its arguments and errors."""
+        """Match the nodes from which a path of one edge or more leads to `node`; the reverse of `reachable_from`.
+
+        Args:
+            node: As for `reachable_from`.
+            within: As for `reachable_from`.
+            inclusive: As for `reachable_from`.
+            edge: As for `reachable_from`.
+
+        Raises:
+            StateError: As `reachable_from`.
+            InvalidArgumentError: As `reachable_from`.
+        """
         return _predicates.reaching(cls, node, edge, within=within, inclusive=inclusive)
 
     @classmethod
     def is_source(cls, *, edge: type[GraphEdge[Any]] | None = None) -> ColumnElement[bool]:
-        """Match the nodes to which no edge leads."""
+        """Match the nodes to which no edge leads.
+
+        Args:
+            edge: The edge class, where there are several.
+        """
         return _predicates.is_source(cls, edge)
 
     @classmethod
     def is_sink(cls, *, edge: type[GraphEdge[Any]] | None = None) -> ColumnElement[bool]:
-        """Match the nodes from which no edge leads."""
+        """Match the nodes from which no edge leads.
+
+        Args:
+            edge: The edge class, where there are several.
+        """
         return _predicates.is_sink(cls, edge)
 
 
-class GraphEdge(Joins[N], Generic[N]):
-    """An edge from a lower node to a higher one, as an association object: what else it has is up to the class.
+class GraphEdge(AnyEdge[N]):
+    """An edge from a lower node to a higher one: an association object, to which the class can add columns.
 
-    Mix it in before the declarative base, with the node class in brackets: ``class Track(GraphEdge[Station], Base)``. It adds
-    ``lower_id`` and ``higher_id``, which are the primary key, foreign keys with ``ON DELETE CASCADE`` and an index of the reverse, and
-    ``lower_node`` and ``higher_node``.
+    Mix it in before the declarative base, with the node class in brackets: ``class Track(GraphEdge[Station], Base)``.
+    It adds ``lower_id`` and ``higher_id``, which are the primary key (where the class has none already), foreign keys
+    with ``ON DELETE CASCADE`` and an index for the reverse direction, and ``lower_node`` and ``higher_node``.
 
-    On a plain base, ``Track(here, there, minutes=3)`` makes an edge. On a dataclass base ``__init__`` is that of the dataclass; make
-    edges with `GraphNode.add_neighbor`.
+    On a plain base, ``Track(here, there, minutes=3)`` makes an edge. On a dataclass base ``__init__`` is that of the
+    dataclass; make edges with `GraphNode.add_neighbor`.
     """
 
     __graph__: GraphOptions | None = None
@@ -166,9 +243,18 @@ class GraphEdge(Joins[N], Generic[N]):
     if TYPE_CHECKING:
         lower_id = EndKey()
         higher_id = EndKey()
-        lower_node = EndNode()
-        higher_node = EndNode()
+        lower_node = _EndNode()
+        higher_node = _EndNode()
     else:
+
+        @mixin_attr
+        def _sqla_graph_edge(cls):
+            # Adds nothing; SQLAlchemy evaluates it while it maps the class.
+            node = node_class_of(cls, GraphEdge)
+            on_mapped(
+                cls, table=lambda mapper: complete_edge_table(mapper, node, CycleError), constructed=prepare_node_class
+            )
+            return
 
         @mixin_attr
         def lower_id(cls):
@@ -181,85 +267,59 @@ class GraphEdge(Joins[N], Generic[N]):
 
         @mixin_attr
         def lower_node(cls):
-            node = _node_class(cls)
-            on_mapped(cls, table=lambda mapper: complete_table(mapper, node), constructed=lambda m: _prepare(m, node))
-            return _end(cls, node, "lower", options_of(cls).lower_edges)
+            return end_relationship(cls, node_class_of(cls, GraphEdge), "lower", options_of(cls).lower_edges)
 
         @mixin_attr
         def higher_node(cls):
-            return _end(cls, _node_class(cls), "higher", options_of(cls).higher_edges)
+            return end_relationship(cls, node_class_of(cls, GraphEdge), "higher", options_of(cls).higher_edges)
 
-    def __init__(self, lower_node: N | None = None, higher_node: N | None = None, **attributes: Any) -> None:
-        if lower_node is not None:
-            attributes["lower_node"] = lower_node
-        if higher_node is not None:
-            attributes["higher_node"] = higher_node
-        following: Any = super().__init__
+    def __init__(self, lower_node: N | None = None, higher_node: N | None = None, **attributes: object) -> None:
+        ends: dict[str, object] = {"lower_node": lower_node, "higher_node": higher_node}
+        ends |= {name: attributes.pop(name) for name in ("lower_id", "higher_id") if name in attributes}
+        following: Callable[..., None] = super().__init__
         if getattr(following, "__objclass__", None) is not object:
             following(**attributes)
-            return
-        # Mapped by a registry, without a base whose constructor would do this.
-        for name, value in attributes.items():
-            if not hasattr(type(self), name):
-                raise TypeError(f"{name!r} is an invalid keyword argument for {type(self).__name__}")
-            setattr(self, name, value)
+        else:
+            # Mapped by a registry, without a base whose constructor would do this.
+            for name, value in attributes.items():
+                if not hasattr(type(self), name):
+                    raise TypeError(f"{name!r} is an invalid keyword argument for {type(self).__name__}")
+                setattr(self, name, value)
+        # Not by the constructor of the base: that of a SQLModel ignores attributes that are not its fields.
+        for name, value in ends.items():
+            if value is not None:
+                set_attribute(self, name, value)
 
 
-def _check_node(mapper: Mapper[Any]) -> None:
-    table: Any = mapper.local_table
-    if table is not None and mapper.inherits is None:
-        sole_primary_key(table, mapper.class_, "GraphNode")
+class CycleError(PatternError, exc.InvalidRequestError):
+    """A new edge would close a cycle, or a graph cannot be sorted because it has a cycle.
 
+    Attributes:
+        path: The nodes along the cycle, the first again at the end. A node that criteria of the session hide is left
+            out; the message names all nodes by key. For type checkers these are nodes of any class; `path_of` returns
+            the same nodes, typed as objects of the user's class.
+    """
 
-def _node_class(cls: type[Any]) -> type[Any]:
-    node: Any = node_argument(cls, GraphEdge)
-    if not isinstance(node, type) or not issubclass(node, GraphNode) or inspect(node, raiseerr=False) is None:
-        given = "nothing" if node is None else f"{node!r}"
-        raise MappingError(
-            f"edge class {cls.__name__!r} says {given} about the nodes that it joins; name a class that is mapped with GraphNode, "
-            f"before the edge class: class {cls.__name__}(GraphEdge[Node], Base)"
-        )
-    return node
+    path: tuple[GraphNode, ...]
 
+    def __init__(self, message: str, path: Sequence[GraphNode] = ()) -> None:
+        super().__init__(message)
+        self.path = tuple(path)
 
-def _end(cls: type[Any], node: type[Any], side: str, collection: str) -> Any:
-    return relationship(
-        lambda: node,
-        primaryjoin=lambda: foreign(getattr(_config(cls), side)) == remote(_config(cls).node_pk),
-        uselist=False,
-        back_populates=collection,
-    )
+    def path_of(self, node_class: type[N]) -> tuple[N, ...]:
+        """Return `path`, typed as nodes of `node_class`.
 
+        Args:
+            node_class: The node class of the graph, or a base of it.
 
-def _config(cls: type[Any]) -> EdgeConfig:
-    config = config_of(cls)
-    if config is None:
-        raise MappingError(f"edge class {cls.__name__!r} is used before it is mapped")
-    return config
-
-
-def _prepare(mapper: Mapper[Any], node: type[Any]) -> None:
-    """Register a mapped edge class and give its node class the two collections."""
-    config = register(mapper, node)
-    ends = (
-        (config.options.lower_edges, config.lower, config.higher),
-        (config.options.higher_edges, config.higher, config.lower),
-    )
-    relationships = {
-        name: relationship(
-            config.cls,
-            primaryjoin=remote(foreign(here)) == config.node_pk,
-            uselist=True,
-            back_populates="lower_node" if here is config.lower else "higher_node",
-            order_by=there,
-            collection_class=_neighbors.EdgeCollection,
-            # An edge without one of its nodes is none.
-            cascade="all, delete-orphan",
-            # The flush loads the edges of all deleted nodes at once, not node by node.
-            passive_deletes=True,
-        )
-        for name, here, there in ends
-    }
-    add_relationships(config.node_mapper, relationships)
-    listen_once(Session, "before_flush", before_flush)
-    listen_once(Session, "after_begin", lift_recursion_limit)
+        Raises:
+            InvalidArgumentError: The nodes of the cycle are of another class.
+        """
+        path = tuple(node for node in self.path if isinstance(node, node_class))
+        if len(path) != len(self.path):
+            others = sorted({type(node).__name__ for node in self.path if not isinstance(node, node_class)})
+            raise InvalidArgumentError(
+                f"this cycle has nodes of {', '.join(others)}, which are no {node_class.__name__}; use .path, or name "
+                "their class"
+            )
+        return path

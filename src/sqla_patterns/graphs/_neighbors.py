@@ -1,55 +1,38 @@
-"""The edges next to one node: add, remove, and follow them."""
+"""Add, remove and follow the edges of one node."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import inspect, select
-from sqlalchemy.orm import joinedload, object_session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session, joinedload, object_session
+from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
+from .._sql import chunks
+from .._sqlalchemy import pending_additions
+from .._typing import MappedObject, PrimaryKey
 from ..exceptions import InvalidArgumentError
 from ._config import EdgeConfig, Edges, edges_of
-from ._sa import pending_additions
-
-__all__ = ("EdgeCollection", "add_neighbors", "chunks", "detach", "neighbors", "remove_neighbors")
-
-T = TypeVar("T")
-
-# Below the number of parameters that SQLite (32,766) and asyncpg (32,767) take in one statement.
-_CHUNK = 10_000
+from ._ends import MAX_KEYS, SIDES, Pair, end_of, ends_of, load_edges, stored_pairs
 
 
-def chunks(items: Iterable[T], size: int = _CHUNK) -> Iterable[list[T]]:
-    """`items` in lists that fit into one IN."""
-    every = list(items)
-    return (every[start : start + size] for start in range(0, len(every), size))
-
-
-class EdgeCollection(list[T]):
-    """Edges by identity: two edges of a dataclass are equal where their payloads are, and yet are two edges."""
-
-    def remove(self, value: T) -> None:
-        for index, item in enumerate(self):
-            if item is value:
-                # Past the instrumented __delitem__: SQLAlchemy has told about this removal already.
-                list[T].__delitem__(self, index)
-                return
-        raise ValueError(f"{value!r} is not in this collection")
-
-
-def add_neighbors(node: Any, nodes: Sequence[Any], edge: Any, attributes: Mapping[str, Any]) -> list[Any]:
+def add_neighbors(
+    node: object, nodes: Sequence[object], edge: object, attributes: Mapping[str, object]
+) -> list[MappedObject]:
+    """Add edges from `node` to each of `nodes`; see `GraphNode.add_neighbor`."""
     edges = edges_of(node, edge)
     _check_nodes(edges.config, nodes)
-    present = _edges_to(edges, node, nodes)
-    # Two of `nodes` may be the same, and all edges must be made before the first is linked: a wrong attribute changes nothing.
-    made: dict[int, Any] = {}
+    session = object_session(node)
+    candidates = _candidates(edges.config, session, node, nodes)
+    stored = _stored_pairs(edges.config, session, candidates)
+    present = _edges_to(edges, candidates, stored, nodes)
+    # Two of `nodes` may be the same. All edges are made before the first one gets its ends, so that a wrong attribute
+    # leaves everything as it is.
+    made: dict[int, MappedObject] = {}
     for other in nodes:
         if id(other) not in present and id(other) not in made:
-            made[id(other)] = _make(edges, attributes)
-    session = object_session(node)
-    found: list[Any] = []
+            made[id(other)] = edges.entity(**attributes)
+    found: list[MappedObject] = []
     for other in nodes:
         item = present.get(id(other))
         if item is None:
@@ -57,152 +40,165 @@ def add_neighbors(node: Any, nodes: Sequence[Any], edge: Any, attributes: Mappin
         else:
             for name, value in attributes.items():
                 setattr(item, name, value)
-        _link(edges.config, item, "lower", node)
-        _link(edges.config, item, "higher", other)
+        _set_end(edges.config, item, "lower", node, stored)
+        _set_end(edges.config, item, "higher", other, stored)
         if session is not None:
             session.add(item)
         found.append(item)
     return found
 
 
-def _link(config: EdgeConfig, item: Any, side: str, node: Any) -> None:
-    state, name = inspect(item), f"{side}_node"
+def _set_end(config: EdgeConfig, edge: object, side: str, node: object, stored: Mapping[int, Pair]) -> None:
+    """Set one end of `edge` to `node`, unless it is that already."""
+    state, name = instance_state(edge), f"{side}_node"
     if state.dict.get(name) is node:
         return
-    if state.persistent and name not in state.dict and state.dict.get(f"{side}_id") == config.key_of(node):
+    ends = ends_of(config, edge, stored)
+    end = None if ends is None else getattr(ends, side)
+    if state.persistent and name not in state.dict and end is not None and end.key == config.pk_of(node):
         # Assigning it would put the edge into the collection a second time.
-        set_committed_value(item, name, node)
+        set_committed_value(edge, name, node)
     else:
-        setattr(item, name, node)
+        set_attribute(edge, name, node)
 
 
-def remove_neighbors(node: Any, nodes: Sequence[Any], edge: Any) -> int:
+def remove_neighbors(node: object, nodes: Sequence[object], edge: object) -> int:
+    """Delete the edges from `node` to each of `nodes`, and return how many there were."""
     edges = edges_of(node, edge)
     _check_nodes(edges.config, nodes)
-    found = _edges_to(edges, node, nodes).values()
     session = object_session(node)
+    candidates = _candidates(edges.config, session, node, nodes)
+    stored = _stored_pairs(edges.config, session, candidates)
+    found = _edges_to(edges, candidates, stored, nodes).values()
     for item in found:
-        state = inspect(item)
+        state = instance_state(item)
         if session is not None and state.persistent:
             session.delete(item)
-            detach(edges.config, item)
+            _remove_from_collections(edges.config, session, item, stored)
             continue
         if session is not None and state.pending:
             session.expunge(item)
-        # So that it also leaves collections that are not loaded, where it waits to be appended.
-        item.lower_node = item.higher_node = None
+        # This also removes it from collections that are not loaded, to which it would be appended when they are.
+        for side in SIDES:
+            set_attribute(item, f"{side}_node", None)
     return len(found)
 
 
-def detach(config: EdgeConfig, edge: Any) -> None:
-    """Take `edge` out of the collections of its nodes, as far as those are loaded."""
-    here = inspect(edge)
-    ends = (
-        ("lower_node", "lower_id", config.options.lower_edges),
-        ("higher_node", "higher_id", config.options.higher_edges),
-    )
-    for name, id_name, collection in ends:
-        node = here.dict.get(name)
-        if node is None and here.session is not None and here.dict.get(id_name) is not None:
-            node = config.in_session(here.session, here.dict[id_name])
+def _remove_from_collections(config: EdgeConfig, session: Session, edge: object, stored: Mapping[int, Pair]) -> None:
+    """Remove `edge` from the loaded collections of its nodes."""
+    ends = ends_of(config, edge, stored)
+    if ends is None:
+        return
+    for end, collection in ((ends.lower, config.options.lower_edges), (ends.higher, config.options.higher_edges)):
+        node = end.node if end.node is not None else config.find_loaded(session, end.key)
         if node is None:
             continue
-        loaded: list[Any] = inspect(node).dict.get(collection, [])
-        for item in loaded:
-            if item is edge:
-                getattr(node, collection).remove(edge)
-                break
+        loaded: list[object] = instance_state(node).dict.get(collection, [])
+        if any(item is edge for item in loaded):
+            getattr(node, collection).remove(edge)
 
 
-def neighbors(node: Any, edge: Any, *, higher: bool) -> list[Any]:
+def neighbors(node: object, edge: object, *, higher: bool) -> list[MappedObject]:
+    """Return the nodes at the other ends of the edges of `node`; see `GraphNode.higher_neighbors`.
+
+    Args:
+        node: The node.
+        edge: The edge class, where there are several.
+        higher: Return the higher ends of the edges in which `node` is the lower end, rather than the reverse.
+    """
     edges = edges_of(node, edge)
     config = edges.config
     options = config.options
     collection = options.lower_edges if higher else options.higher_edges
-    there = "higher_node" if higher else "lower_node"
-    state = inspect(node)
+    other_side = "higher" if higher else "lower"
+    other_end = f"{other_side}_node"
+    state = instance_state(node)
     session = state.session
     if collection not in state.dict and state.persistent and session is not None:
-        own = config.lower if higher else config.higher
-        other = config.higher if higher else config.lower
+        here = config.lower if higher else config.higher
+        there = config.higher if higher else config.lower
         statement = (
             select(config.cls)
-            .where(own == config.key_of(node))
-            .order_by(other)
-            # An outer join: where criteria of the session hide a node, its edge is still one.
-            .options(joinedload(getattr(config.cls, there)))
+            .where(here == config.pk_of(node))
+            .order_by(there)
+            # An outer join: an edge to a node that criteria of the session hide still belongs to the collection.
+            .options(joinedload(getattr(config.cls, other_end)))
         )
         set_committed_value(node, collection, session.scalars(statement).unique().all())
     members = [item for item in getattr(node, collection) if isinstance(item, edges.entity)]
     if session is not None:
         deleted = session.deleted
         members = [item for item in members if item not in deleted]
-        _load_ends(config, session, members, there)
-    # An edge that is still being put together may lack its other end.
-    return [end for item in members if (end := getattr(item, there)) is not None]
+        _load_ends(config, session, members, other_side)
+    # An edge that is not complete yet may lack its other end.
+    return [end for item in members if (end := getattr(item, other_end)) is not None]
 
 
-def _load_ends(config: EdgeConfig, session: Any, members: list[Any], there: str) -> None:
-    """Load what the edges lead to in one statement, rather than edge by edge."""
-    id_name = there.replace("node", "id")
-    missing = [item for item in members if inspect(item).persistent and there not in inspect(item).dict]
-    known: dict[Any, Any] = {}
-    for item in missing:
-        key = getattr(item, id_name)
-        node = config.in_session(session, key)
+def _load_ends(config: EdgeConfig, session: Session, members: list[MappedObject], side: str) -> None:
+    """Load the nodes at one end of edges in one statement, rather than edge by edge."""
+    name = f"{side}_node"
+    missing = [item for item in members if (state := instance_state(item)).persistent and name not in state.dict]
+    stored = stored_pairs(session, config, missing)
+    ends = [(item, end.key) for item in missing if (end := end_of(config, item, side, stored)) is not None]
+    known: dict[PrimaryKey, MappedObject] = {}
+    for _, key in ends:
+        node = config.find_loaded(session, key)
         if node is not None:
             known[key] = node
-    wanted = {getattr(item, id_name) for item in missing} - known.keys()
-    for keys in chunks(wanted):
-        for node in session.scalars(select(config.node).where(config.node_key.in_(keys))).unique():
-            known[config.key_of(node)] = node
-    for item in missing:
-        node = known.get(getattr(item, id_name))
-        if node is not None:
-            set_committed_value(item, there, node)
+    wanted = {key for _, key in ends} - known.keys()
+    for keys in chunks(wanted, MAX_KEYS):
+        for node in session.scalars(select(config.node).where(config.pk_attribute.in_(keys))).unique():
+            known[config.pk_of(node)] = node
+    for item, key in ends:
+        if key in known:
+            set_committed_value(item, name, known[key])
 
 
-def _check_nodes(config: EdgeConfig, nodes: Sequence[Any]) -> None:
+def _check_nodes(config: EdgeConfig, nodes: Sequence[object]) -> None:
     for each in nodes:
         if not isinstance(each, config.node):
             raise InvalidArgumentError(f"{each!r} is no {config.node_name}, which is what {config.name} joins")
 
 
-def _make(edges: Edges, attributes: Mapping[str, Any]) -> Any:
-    return edges.entity(**attributes)
-
-
-def _edges_to(edges: Edges, node: Any, nodes: Sequence[Any]) -> dict[int, Any]:
-    """The edges from `node` to each of `nodes`, by the identity of the latter; those marked for deletion too."""
-    config, state = edges.config, inspect(node)
-    collection = config.options.lower_edges
+def _candidates(
+    config: EdgeConfig, session: Session | None, node: object, nodes: Sequence[object]
+) -> Sequence[MappedObject]:
+    """Return edges from `node`, among them all those to `nodes`."""
+    state, collection = instance_state(node), config.options.lower_edges
     if collection in state.dict:
-        candidates: list[Any] = state.dict[collection]
-    elif state.persistent and state.session is not None:
-        candidates = [*pending_additions(state, collection), *_stored(config, node, nodes)]
-    else:
-        candidates = getattr(node, collection)
-    by_key = {key: other for other in nodes if (key := config.key_of(other)) is not None}
+        return list(state.dict[collection])
+    if not state.persistent or session is None:
+        return list(getattr(node, collection))
+    keys = {identity[0] for other in nodes if (identity := instance_state(other).identity) is not None}
+    stored: list[MappedObject] = []
+    # A flush here would write, and check, edges that the caller has not completed yet.
+    with session.no_autoflush:
+        for some in chunks(keys, MAX_KEYS):
+            stored += load_edges(session, config, and_(config.lower == config.pk_of(node), config.higher.in_(some)))
+    return [*pending_additions(state, collection), *stored]
+
+
+def _stored_pairs(config: EdgeConfig, session: Session | None, candidates: Sequence[object]) -> Mapping[int, Pair]:
+    if session is None:
+        return {}
+    with session.no_autoflush:
+        return stored_pairs(session, config, candidates)
+
+
+def _edges_to(
+    edges: Edges, candidates: Sequence[MappedObject], stored: Mapping[int, Pair], nodes: Sequence[object]
+) -> dict[int, MappedObject]:
+    """Return the edges to each of `nodes`, by the ``id()`` of the node; those marked for deletion too."""
+    config = edges.config
+    by_key = {key: other for other in nodes if (key := config.pk_of(other)) is not None}
     wanted = {id(other) for other in nodes}
-    found: dict[int, Any] = {}
+    found: dict[int, MappedObject] = {}
     for item in candidates:
         if isinstance(item, edges.entity):
-            values = inspect(item).dict
-            end = values.get("higher_node", None)
+            end = end_of(config, item, "higher", stored)
             if end is None:
-                end = by_key.get(values.get("higher_id"))
-            if end is not None and id(end) in wanted:
-                found.setdefault(id(end), item)
+                continue
+            other = end.node if end.node is not None else by_key.get(end.key)
+            if other is not None and id(other) in wanted:
+                found.setdefault(id(other), item)
     return found
-
-
-def _stored(config: EdgeConfig, node: Any, nodes: Sequence[Any]) -> list[Any]:
-    session = cast("Any", object_session(node))
-    keys = {inspect(other).identity[0] for other in nodes if inspect(other).identity is not None}
-    stored: list[Any] = []
-    # A flush here would write, and judge, edges of which the caller is not done yet.
-    with session.no_autoflush:
-        for some in chunks(keys):
-            statement = select(config.cls).where(config.lower == config.key_of(node), config.higher.in_(some))
-            stored += session.scalars(statement).unique()
-    return stored

@@ -1,60 +1,70 @@
-"""Questions to a whole graph: paths, order, cycles and components."""
+"""Find paths, a topological order, cycles and connected components; the SQL reads edges, Python does the rest."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from graphlib import CycleError as FoundCycle
 from graphlib import TopologicalSorter
 from itertools import islice
 from typing import Any, cast
 
-from sqlalchemy import Column, Connection, SQLColumnExpression, select, union_all
+from sqlalchemy import ColumnElement, Connection, Executable, SQLColumnExpression, select, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 
 from .._locks import allow_deep_recursion
+from .._session import SyncSession, resolve_session
+from .._sql import chunks, is_column, structural_part
+from .._sqlalchemy import autoflush
+from .._typing import AnyExpression, MappedObject, PrimaryKey
 from ..exceptions import InvalidArgumentError
-from ._algorithms import components, lightest_walk, lightest_walks, shortest_walk
-from ._config import EdgeConfig, Edges, edges_of, key_of
-from ._errors import CycleError
-from ._model import GraphEdge, N
-from ._neighbors import chunks
+from ._algorithms import (
+    Number,
+    lightest_path,
+    lightest_paths,
+    path_with_fewest_edges,
+    strongly_connected_components,
+)
+from ._config import EdgeConfig, Edges, edges_of, resolve_pk
+from ._ends import MAX_KEYS, Pair
+from ._model import CycleError, GraphEdge, N
 from ._predicates import between
-from ._sa import autoflush
-
-__all__ = ("all_paths", "connected_component", "find_cycles", "shortest_path", "topological_order")
 
 _Weight = SQLColumnExpression[float | Decimal | None]
 
 
 def shortest_path(
-    session: Session, a: N, b: N, *, weight: _Weight | None = None, edge: type[GraphEdge[Any]] | None = None
+    session: SyncSession, a: N, b: N, *, weight: _Weight | None = None, edge: type[GraphEdge[Any]] | None = None
 ) -> Sequence[N] | None:
-    """Find a path from `a` up to `b` of the fewest edges, or of the least weight; None if there is no path.
+    """Return a path from `a` up to `b` with the fewest edges, or of the least weight; None if there is no path.
+
+    The path begins with `a` and ends with `b`; from a node to itself it is that node alone. Of several shortest paths,
+    the same one is found each time.
+
+    Two SELECTs: the keys of the edges on any path from `a` to `b`, and the nodes of the path that was found.
 
     Args:
-        weight: what an edge costs: a numeric column of the edge class, or an expression of such, never NULL or negative. The edge
-            class need then not be named by `edge`.
-        edge: the edge class, where there are several.
-
-    The path begins with `a` and ends with `b`; from a node to itself it is that node. Of several shortest paths, the same one is found
-    each time.
-
-    Two SELECTs: the keys of the edges on any way from `a` to `b`, and the nodes of the path.
+        session: The session to load in.
+        a: The first node.
+        b: The last node.
+        weight: The weight of an edge: a numeric column of the edge class, or an expression of such columns, never NULL
+            or negative. With a weight, `edge` can be left out.
+        edge: The edge class, where there are several.
 
     Raises:
         StateError: `a` or `b` has no primary key yet.
-        InvalidArgumentError: an edge on the way weighs NULL or less than zero, or `weight` belongs to another class.
+        InvalidArgumentError: The weight of an edge is NULL or less than zero, or `weight` belongs to another class.
     """
-    way = _Ways(session, a, b, weight, edge)
-    found = way.first()
-    return _nodes(session, way.config, found) if found else None
+    session = resolve_session(session, "shortest_path")
+    paths = _Paths(session, a, b, weight=weight, edge=edge)
+    found = paths.first()
+    return _nodes(session, paths.config, found) if found else None
 
 
 def all_paths(
-    session: Session,
+    session: SyncSession,
     a: N,
     b: N,
     *,
@@ -62,41 +72,63 @@ def all_paths(
     weight: _Weight | None = None,
     edge: type[GraphEdge[Any]] | None = None,
 ) -> Sequence[Sequence[N]]:
-    """Find the paths from `a` up to `b` that come by no node twice, the shortest first, `limit` of them at most.
+    """Return the paths from `a` up to `b` that visit no node twice, the shortest first.
 
-    A graph of n nodes may have more than 2 to the power of n such paths, so there is no default for `limit`; the time taken grows with
-    `limit`, the length of the paths, and the number of edges between `a` and `b`.
+    The time grows with `limit`, the length of the paths, and the number of edges between `a` and `b`. Two SELECTs, as
+    for `shortest_path`.
 
-    Arguments, statements and errors are those of `shortest_path`.
+    Args:
+        session: The session to load in.
+        a: The first node.
+        b: The last node.
+        limit: How many paths to return at most. It has no default, because a graph of n nodes may have more than 2 to
+            the power of n such paths.
+        weight: As for `shortest_path`.
+        edge: The edge class, where there are several.
+
+    Raises:
+        StateError: As `shortest_path`.
+        InvalidArgumentError: As `shortest_path`, or `limit` is no number of paths.
     """
-    if limit < 0:
-        raise InvalidArgumentError(f"limit is a number of paths and cannot be {limit}")
-    ways = _Ways(session, a, b, weight, edge)
-    found = ways.every(limit)
-    nodes = _by_key(session, ways.config, {key for way in found for key in way})
-    return [[nodes[key] for key in way if key in nodes] for way in found]
+    session = resolve_session(session, "all_paths")
+    if not isinstance(cast("object", limit), int) or limit < 0:
+        raise InvalidArgumentError(f"limit is a number of paths and cannot be {limit!r}")
+    paths = _Paths(session, a, b, weight=weight, edge=edge)
+    found = paths.lightest(limit)
+    nodes = _by_key(session, paths.config, {key for path in found for key in path})
+    return [[nodes[key] for key in path if key in nodes] for path in found]
 
 
-def topological_order(session: Session, entity: type[N], *, edge: type[GraphEdge[Any]] | None = None) -> Sequence[N]:
-    """Return all nodes in an order in which each comes before those that its edges lead to.
+def topological_order(
+    session: SyncSession, entity: type[N], *, edge: type[GraphEdge[Any]] | None = None
+) -> Sequence[N]:
+    """Return all nodes in an order in which each node comes before those that its edges lead to.
 
-    Where edges point at what something needs, `reversed()` gives the order in which to do things. Equal graphs give equal orders.
+    Where edges lead from a task to what it needs, `reversed()` gives the order in which to do the tasks. Equal graphs
+    give equal orders.
 
     One SELECT, of nodes and edges together.
 
+    Args:
+        session: The session to load in.
+        entity: The node class, or a subclass of it.
+        edge: The edge class, where there are several.
+
     Raises:
-        CycleError: there is no such order. ``path`` has the nodes of one cycle; `find_cycles` finds more.
+        CycleError: There is no such order. ``path`` has the nodes of one cycle; `find_cycles` finds more.
     """
+    session = resolve_session(session, "topological_order")
     edges = edges_of(entity, edge)
     config, pairs = edges.config, edges.pairs()
     statement = (
-        select(config.node, config.node_key, pairs.c.higher_key)
-        .outerjoin(pairs, pairs.c.lower_key == config.node_key)
-        .order_by(config.node_key, pairs.c.higher_key)
+        select(config.node, config.pk_attribute, pairs.c.higher_key)
+        .outerjoin(pairs, pairs.c.lower_key == config.pk_attribute)
+        .order_by(config.pk_attribute, pairs.c.higher_key)
     )
-    nodes: dict[Any, Any] = {}
-    sorter: TopologicalSorter[Any] = TopologicalSorter()
-    # Joined eager loading of collections multiplies rows; two keys tell them apart faster than the default, objects and all.
+    nodes: dict[PrimaryKey, MappedObject] = {}
+    sorter: TopologicalSorter[PrimaryKey] = TopologicalSorter()
+    # Joined eager loading of collections multiplies rows. Comparing the two keys removes duplicates faster than the
+    # default, which compares whole rows.
     for node, lower, higher in session.execute(statement).unique(lambda row: (row[1], row[2])):
         if lower not in nodes:
             nodes[lower] = node
@@ -106,56 +138,71 @@ def topological_order(session: Session, entity: type[N], *, edge: type[GraphEdge
     try:
         order = list(sorter.static_order())
     except FoundCycle as error:
-        cycle: list[Any] = error.args[1]
+        cycle: list[PrimaryKey] = error.args[1]
         raise CycleError(
-            f"{config.node_name} nodes have no topological order: {_arrows(cycle)} is a cycle of {config.name}; find_cycles() finds one "
-            "in each knot",
+            f"{config.node_name} nodes have no topological order: {' -> '.join(map(repr, cycle))} is a cycle of "
+            f"{config.name}; find_cycles() finds one in each strongly connected component",
             [nodes[key] for key in cycle if key in nodes],
         ) from None
     return [node for key in order if isinstance(node := nodes.get(key), entity)]
 
 
 def find_cycles(
-    session: Session, entity: type[N], *, edge: type[GraphEdge[Any]] | None = None
+    session: SyncSession, entity: type[N], *, edge: type[GraphEdge[Any]] | None = None
 ) -> Sequence[Sequence[N]]:
-    """Find cycles: one in each knot, where a knot is a largest set of nodes that can all reach each other.
+    """Return one cycle for each strongly connected component that has one.
 
-    A graph without cycles has no knots, so the result is then empty. From each knot comes a shortest cycle through its first node, that
-    of the lowest key, with that node again at the end. A knot may hold more cycles; take an edge out and look again.
+    Such a component is a largest set of nodes that can all reach each other. For a graph without cycles the result is
+    empty. Each cycle is a shortest one through the node of the component with the lowest key, and has that node again
+    at the end. A component may have more cycles: remove an edge, and call `find_cycles` again.
 
     Two SELECTs: the keys of all edges, and the nodes of the cycles.
+
+    Args:
+        session: The session to load in.
+        entity: The node class, or a subclass of it.
+        edge: The edge class, where there are several.
     """
+    session = resolve_session(session, "find_cycles")
     edges = edges_of(entity, edge)
-    after = _adjacency(_pairs(session, edges, edges.select().order_by(edges.config.lower, edges.config.higher)))
+    after = _adjacency(_rows(session, edges, edges.select().order_by(edges.config.lower, edges.config.higher)))
     place = {key: number for number, key in enumerate(after)}
-    found: list[list[Any]] = []
-    for group in components(after):
+    found: list[list[PrimaryKey]] = []
+    for group in strongly_connected_components(after):
         first = min(group, key=lambda key: place.get(key, len(place)))
         if len(group) > 1 or first in after.get(first, ()):
-            found.append([first, *shortest_walk(after, after[first], first)])
+            found.append([first, *path_with_fewest_edges(after, after[first], first)])
     found.sort(key=lambda cycle: place[cycle[0]])
     nodes = _by_key(session, edges.config, {key for cycle in found for key in cycle})
     cycles = [[nodes[key] for key in cycle if key in nodes] for cycle in found]
     return [cycle for cycle in cycles if all(isinstance(node, entity) for node in cycle)]
 
 
-def connected_component(session: Session, node: N, *, edge: type[GraphEdge[Any]] | None = None) -> Sequence[N]:
-    """Return all nodes that hang together with `node`, itself included, whichever way the edges point; in order of their keys.
+def connected_component(session: SyncSession, node: N, *, edge: type[GraphEdge[Any]] | None = None) -> Sequence[N]:
+    """Return all nodes that are connected with `node`, itself included, whatever the direction of the edges.
 
-    One SELECT.
+    They are in the order of their keys. One SELECT.
+
+    Args:
+        session: The session to load in.
+        node: The node.
+        edge: The edge class, where there are several.
 
     Raises:
         StateError: `node` has no primary key yet.
     """
+    session = resolve_session(session, "connected_component")
     edges = edges_of(node, edge)
-    config, pairs, turned = edges.config, edges.pairs(), edges.pairs()
+    config, pairs, reversed_pairs = edges.config, edges.pairs(), edges.pairs()
     both = union_all(
-        select(pairs.c.lower_key.label("here"), pairs.c.higher_key.label("there")),
-        select(turned.c.higher_key, turned.c.lower_key),
+        structural_part(select(pairs.c.lower_key.label("here"), pairs.c.higher_key.label("there"))),
+        structural_part(select(reversed_pairs.c.higher_key, reversed_pairs.c.lower_key)),
     ).subquery()
-    found = select(config.node_pk.label("key")).where(config.node_pk == key_of(config, node)).cte(recursive=True)
+    start = structural_part(select(config.node_pk.label("key")).where(config.node_pk == resolve_pk(config, node)))
+    found = start.cte(recursive=True)
     found = found.union(select(both.c.there).join(found, both.c.here == found.c.key))
-    statement = select(config.node).where(config.node_key.in_(select(found.c.key))).order_by(config.node_key)
+    pk = config.pk_attribute
+    statement = select(config.node).where(pk.in_(select(found.c.key))).order_by(pk)
     connect(session, config)
     return session.scalars(statement).unique().all()
 
@@ -164,100 +211,126 @@ def connected_component(session: Session, node: N, *, edge: type[GraphEdge[Any]]
 
 
 def connect(session: Session, config: EdgeConfig) -> Connection:
-    """The connection for questions to this graph, made ready for long recursions."""
+    """Return the connection to query this graph on, with MariaDB's limit on recursion lifted."""
     connection = session.connection(bind_arguments={"mapper": config.mapper})
     allow_deep_recursion(connection)
     return connection
 
 
-class _Ways:
-    """The edges on all ways from one node to another, and the choice among them."""
+class _Paths:
+    """The paths from one node to another; their edges are read when it is made."""
 
-    def __init__(self, session: Session, a: object, b: object, weight: Any, edge: Any) -> None:
-        edges = edges_of(a, edge if edge is not None or weight is None else _owner(weight))
+    def __init__(self, session: Session, a: object, b: object, *, weight: _Weight | None, edge: object) -> None:
+        if weight is not None:
+            _check_weight(weight)
+        edges = edges_of(a, edge if edge is not None or weight is None else _class_of(weight))
         self.config = config = edges.config
-        self.start, self.end = key_of(config, a), key_of(config, b)
-        self.after: dict[Any, list[Any]] = {}
-        self.weights: dict[tuple[Any, Any], Any] = {}
-        if self.start != self.end:
-            statement = edges.select(*(() if weight is None else (_checked(edges, weight),)))
-            statement = statement.where(between(edges, [self.start], [self.end]))
-            rows = _pairs(session, edges, statement.order_by(config.lower, config.higher))
-            self.after = _adjacency(rows)
+        self._start, self._end = resolve_pk(config, a), resolve_pk(config, b)
+        self._after: dict[PrimaryKey, list[PrimaryKey]] = {}
+        self._weights: dict[Pair, Number] = {}
+        if self._start != self._end:
+            statement = edges.select(*(() if weight is None else (_without_entities(edges, weight),)))
+            statement = statement.where(between(edges, starts=[self._start], ends=[self._end]))
+            rows = _rows(session, edges, statement.order_by(config.lower, config.higher))
+            self._after = _adjacency(rows)
             if weight is not None:
-                self.weights = {(lower, higher): cost for lower, higher, cost in rows}
-                _check_weights(config, self.weights)
+                self._weights = {(lower, higher): value for lower, higher, value in rows}
+                _check_weights(config, self._weights)
 
-    @property
-    def weigh(self) -> Callable[[Any, Any], Any]:
-        weights = self.weights
-        return (lambda lower, higher: weights[lower, higher]) if weights else (lambda lower, higher: 1)
+    def first(self) -> list[PrimaryKey]:
+        """Return the keys of the lightest path; an empty list if there is no path."""
+        return lightest_path(self._after, self._start, self._end, self._weigh)
 
-    def first(self) -> list[Any]:
-        return lightest_walk(self.after, self.start, self.end, self.weigh)
+    def lightest(self, limit: int) -> list[list[PrimaryKey]]:
+        """Return the keys of the `limit` lightest paths."""
+        return list(islice(lightest_paths(self._after, self._start, self._end, self._weigh), limit))
 
-    def every(self, limit: int) -> list[list[Any]]:
-        return list(islice(lightest_walks(self.after, self.start, self.end, self.weigh), limit))
+    def _weigh(self, lower: PrimaryKey, higher: PrimaryKey) -> Number:
+        return self._weights[lower, higher] if self._weights else 1
 
 
-def _owner(weight: Any) -> Any:
-    """The edge class of the column `weight`; None for an expression that belongs to no single class."""
+def _class_of(weight: _Weight) -> object:
+    """Return the edge class of the column `weight`; None for an expression that belongs to no single class."""
     return getattr(weight, "class_", None)
 
 
-def _checked(edges: Edges, weight: Any) -> Any:
-    """`weight`, if it needs no other table than the edges have; another one would multiply the rows."""
-    tables: Any = edges.mapper.tables
-    raw: dict[Any, Any] = {column: column for table in tables for column in table.c}
+def _check_weight(weight: _Weight) -> None:
+    """Raise unless `weight` is an expression that may be a number.
 
-    def unmapped(element: Any, **_: object) -> Any:
-        return raw.get(element) if isinstance(element, Column) else None
-
-    # Columns instead of attributes, which would bring the criteria of a session along.
-    attribute: Any = getattr(weight, "expression", weight)
-    expression: Any = cast("Any", visitors).replacement_traverse(attribute, {}, unmapped)
-    foreign: list[Any] = [each for each in visitors.iterate(expression) if isinstance(each, Column) and each not in raw]
-    if foreign:
+    Raises:
+        InvalidArgumentError: It is something else.
+    """
+    if not isinstance(cast("object", weight), SQLColumnExpression) and not hasattr(weight, "__clause_element__"):
         raise InvalidArgumentError(
-            f"weight: {foreign[0]} is no column of {edges.entity.__name__}; give a column of the edge class"
+            f"weight={weight!r} is no column: give an attribute of the edge class itself, such as "
+            "weight=Track.minutes, or an expression of such attributes"
         )
+    expression: AnyExpression = getattr(weight, "expression", cast("Any", weight))
+    try:
+        python_type: type[object] = expression.type.python_type
+    except (AttributeError, NotImplementedError):
+        return  # The type says nothing about it; the values are checked when they are read.
+    if python_type is not object and not issubclass(python_type, (int, float, Decimal)):
+        raise InvalidArgumentError(
+            f"weight={weight} is of type {python_type.__name__}, and a path adds numbers: give a numeric column of "
+            "the edge class"
+        )
+
+
+def _without_entities(edges: Edges, weight: _Weight) -> ColumnElement[object]:
+    """Return `weight` with columns in place of attributes, which would bring the criteria of a session along.
+
+    Raises:
+        InvalidArgumentError: It has a column of a table that the edges do not have, which would multiply the rows.
+    """
+    columns: dict[object, object] = {column: column for table in edges.mapper.tables for column in table.c}
+
+    def column_of(element: object, **_: object) -> object:
+        return columns.get(element) if is_column(element) else None
+
+    attribute: object = getattr(weight, "expression", weight)
+    # replacement_traverse() has no types.
+    expression: AnyExpression = cast("Any", visitors).replacement_traverse(attribute, {}, column_of)
+    for each in visitors.iterate(expression):
+        if is_column(each) and each not in columns:
+            raise InvalidArgumentError(
+                f"weight: {each} is no column of {edges.entity.__name__}; give a column of the edge class"
+            )
     return expression.label("weight")
 
 
-def _check_weights(config: EdgeConfig, weights: dict[tuple[Any, Any], Any]) -> None:
-    for (lower, higher), cost in weights.items():
-        if cost is None or cost < 0:
+def _check_weights(config: EdgeConfig, weights: Mapping[Pair, object]) -> None:
+    for (lower, higher), value in weights.items():
+        if not isinstance(value, (int, float, Decimal)) or value < 0:
             raise InvalidArgumentError(
-                f"{config.name} from {lower!r} to {higher!r} weighs {cost!r}; a path needs weights of zero or more: use "
-                "func.coalesce() or func.abs() on the column, or correct the row"
+                f"{config.name} from {lower!r} to {higher!r} weighs {value!r}; a path needs weights of zero or more: "
+                "use func.coalesce() or func.abs() on the column, or correct the row"
             )
 
 
-def _pairs(session: Session, edges: Edges, statement: Any) -> Sequence[Any]:
+def _rows(session: Session, edges: Edges, statement: Executable) -> Sequence[Sequence[PrimaryKey]]:
     autoflush(session)
     connect(session, edges.config)
     return session.execute(statement, bind_arguments={"mapper": edges.config.mapper}).all()
 
 
-def _adjacency(rows: Sequence[Any]) -> dict[Any, list[Any]]:
-    after: dict[Any, list[Any]] = defaultdict(list)
+def _adjacency(rows: Sequence[Sequence[PrimaryKey]]) -> dict[PrimaryKey, list[PrimaryKey]]:
+    after: dict[PrimaryKey, list[PrimaryKey]] = defaultdict(list)
     for row in rows:
         after[row[0]].append(row[1])
     return dict(after)
 
 
-def _by_key(session: Session, config: EdgeConfig, keys: Iterable[Any]) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for some in chunks(keys):
-        for node in session.scalars(select(config.node).where(config.node_key.in_(some))).unique():
-            found[config.key_of(node)] = node
+def _by_key(session: Session, config: EdgeConfig, keys: Iterable[PrimaryKey]) -> dict[PrimaryKey, MappedObject]:
+    """Load the nodes with these keys, and return them by key."""
+    found: dict[PrimaryKey, MappedObject] = {}
+    for some in chunks(keys, MAX_KEYS):
+        for node in session.scalars(select(config.node).where(config.pk_attribute.in_(some))).unique():
+            found[config.pk_of(node)] = node
     return found
 
 
-def _nodes(session: Session, config: EdgeConfig, keys: Sequence[Any]) -> list[Any]:
+def _nodes(session: Session, config: EdgeConfig, keys: Sequence[PrimaryKey]) -> list[MappedObject]:
+    """Load the nodes with these keys, and return them in the order of the keys."""
     found = _by_key(session, config, keys)
     return [found[key] for key in keys if key in found]
-
-
-def _arrows(keys: Iterable[Any]) -> str:
-    return " -> ".join(map(repr, keys))
