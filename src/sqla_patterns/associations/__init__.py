@@ -1,19 +1,20 @@
-"""Association objects behind lists, sets and dictionaries of the objects or values that they lead to.
+"""Association objects, shown as lists, sets and dictionaries of the objects or values to which they refer.
 
-An *association object* is the row between two others that has data of its own: the price of an item in an order. A proxy shows
-``order.items`` instead of ``[row.item for row in order.order_items]``, and makes the row when an item is added::
+An *association object* is the row between two others that has data of its own: the price of an item in an order. A
+proxy shows ``order.items`` instead of ``[row.item for row in order.order_items]``, and makes the row when an item is
+added. The items, or whatever a proxy shows, are its *members*::
 
     class Order(Base):
         order_items: Mapped[list[OrderItem]] = relationship(cascade="all, delete-orphan")
         items = proxied_list("order_items", lambda: OrderItem.item)
 
-These are SQLAlchemy's association proxies, typed without an annotation, that keep the data of the rows: assigning
-``order.items`` anew compares the old members with the new ones, where SQLAlchemy's own proxy of a list makes every row
-anew and drops its price.
+These are SQLAlchemy's association proxies with two differences. Type checkers infer their types without an annotation.
+And the rows keep their data when ``order.items`` is reassigned, because the old members are compared with the new ones,
+where SQLAlchemy's own proxy of a list replaces every row and loses its price.
 
 **When not to use it.** Rows without data of their own need no association object: a ``relationship(secondary=...)`` is
-simpler. Where most code reads the data of the row, work with ``order.order_items`` itself. A collection too large to
-load is not for a proxy, which loads it as any attribute would; see `sqla_patterns.dicts`.
+simpler. Where most code reads the data of the row, work with ``order.order_items`` itself. A proxy loads the whole
+collection; if that is too large to load, see `sqla_patterns.dicts`.
 
 >>> from sqlalchemy import ForeignKey, create_engine, select
 >>> from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
@@ -50,28 +51,34 @@ load is not for a proxy, which loads it as any attribute would; see `sqla_patter
 [('hat', 10), ('mug', 3)]
 1
 
-**What is kept when a collection is assigned anew** (``on_reassign="diff"``, the default):
+**What is kept when a collection is reassigned** (``on_reassign="diff"``, the default):
 
 - A list or a set: the row of each member that stays, whatever the order. If a member was there several times and is
   assigned fewer times, but not none, nothing says whose row goes: `InvalidArgumentError`.
 - A dictionary: the row of each key that stays; if its member is another, the row gets that member and keeps the rest.
-- ``order.items[0] = other`` is another member and so another row; ``item.notes["use"] = "other"`` is the same key and row.
+- ``order.items[0] = other`` is another member and so another row; ``item.notes["use"] = "other"`` is the same key and
+  the same row.
 
-``on_reassign="replace"`` makes all rows anew.
+``on_reassign="replace"`` makes new rows for all members.
 
-**Members.** Objects are compared by identity and values of columns by equality. ``Order.items.contains(x)`` in SQL means what
-``x in order.items`` means in Python, also through a proxy of a proxy, and never a LIKE.
+**Members.** Objects are compared by identity and values of columns by equality. ``Order.items.contains(x)`` in SQL
+means what ``x in order.items`` means in Python, also through a proxy of a proxy, and never a LIKE.
 
-**Bad input** is refused before anything is made: a member of the wrong class, a member twice where a key of the association
-table allows it once, a key that a creator did not use. A creator that fails leaves no row behind, also not in the collections of
-back references.
+**Bad input** is refused before anything changes: a member of the wrong class, a member twice where a key of the
+association table allows it once. A ``creator`` is the function that makes the row of a new member. If it fails, or
+makes a row with another key than the one it was given, no row is left behind, also not in collections of back
+references.
 
-**Cost.** A first access loads the relationship: one SELECT. Iteration reads the member of each row, so load them with the rows
-(``lazy="joined"``, or ``selectinload(Order.order_items).joinedload(OrderItem.item)``); comparing members loads none. A flush writes what
-differs. Assigning n members to a list of m rows is O(n + m); ``append()`` is O(n) where a key of the table
-wants it checked that the member is new, else O(1); ``extend()`` checks once for all. No locks: two sessions that add the same member meet in the database.
+**Cost.** A first access loads the relationship: one SELECT. Iteration reads the member of each row, so load them with
+the rows (``lazy="joined"``, or ``selectinload(Order.order_items).joinedload(OrderItem.item)``). Comparing members, as
+in ``mug in order.items``, loads no members. A flush writes what differs. Assigning n members to a list of m rows is O(n
++ m); ``append()`` is O(n) where a unique key of the table requires a check that the member is new, else O(1);
+``extend()`` checks once for all.
 
-**asyncio.** Load the collection first. Nothing here loads behind your back or leaves anything expired.
+**Concurrency.** No locks are taken: if two sessions add the same member, a unique key of the table refuses the second.
+
+**asyncio.** Load the collection first. Reading a member emits SQL only where reading the attribute of the row would,
+and no operation of a proxy leaves attributes expired.
 
 .. seealso:: :mod:`sqlalchemy.ext.associationproxy`
 """

@@ -1,4 +1,4 @@
-"""The descriptors behind `proxied_list`, `proxied_set` and `proxied_dict`."""
+"""The functions `proxied_list`, `proxied_set` and `proxied_dict`, and the descriptors that they return."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, Type
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import ColumnElement, inspect
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.associationproxy import (
     AssociationProxy,
     AssociationProxyInstance,
     ColumnAssociationProxyInstance,
     ObjectAssociationProxyInstance,
-    association_proxy,
 )
-from sqlalchemy.orm import Mapper, QueryableAttribute, RelationshipProperty
+from sqlalchemy.orm import QueryableAttribute, RelationshipProperty
 from typing_extensions import Unpack
 
+from .._functions import call_named
+from .._sqlalchemy import attribute_options
+from .._typing import AnyMapper, AnyRelationship, MappedClass
 from ..exceptions import InvalidArgumentError
 from ._dict import DictView
 from ._endpoint import Endpoint, is_unique, member_class_of, name_of
@@ -28,8 +31,6 @@ from ._view import View
 if TYPE_CHECKING:
     from sqlalchemy.orm.base import SQLORMOperations
 
-__all__ = ("DataclassOptions", "proxied_dict", "proxied_list", "proxied_set")
-
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -38,11 +39,11 @@ OnReassign: TypeAlias = Literal["diff", "replace"]
 
 
 class DataclassOptions(TypedDict, total=False):
-    """What ``association_proxy()`` takes for an annotated attribute of a ``MappedAsDataclass``."""
+    """Options of ``association_proxy()`` for an annotated attribute of a ``MappedAsDataclass``."""
 
     init: bool
     repr: bool
-    default_factory: Callable[[], Any]
+    default_factory: Callable[[], object]
     compare: bool
     kw_only: bool
     hash: bool | None
@@ -64,18 +65,18 @@ def proxied_list(
 
     Args:
         target: the relationship to the association class, an ordinary list.
-        attr: returns the attribute of the association class that is the member, as in ``lambda: OrderItem.item``. It is called
-            when the proxy is used for the first time.
+        attr: returns the attribute of the association class that is the member, as in ``lambda: OrderItem.item``. It is
+            called when the proxy is used for the first time.
         creator: makes the association object of a new member. Without it the association class is called with the
             member by keyword, ``OrderItem(item=member)``.
-        owner_creator: the same with the owner before the member. It may set the owner on the association object, or not.
-        on_reassign: ``"diff"`` keeps the association objects of members that stay when the list is assigned anew,
-            ``"replace"`` makes all of them anew.
+        owner_creator: the same with the owner before the member. It may set the owner on the association object.
+        on_reassign: ``"diff"`` keeps the association objects of members that stay when the list is reassigned,
+            ``"replace"`` makes new ones for all members.
         dataclass_options: passed on to SQLAlchemy; they count for an annotated attribute of a dataclass only.
 
     Raises:
-        InvalidArgumentError: on use, if the relationship is no list, ``attr`` is not an attribute of the association class,
-            a member is of the wrong type, or an assignment is ambiguous.
+        InvalidArgumentError: on use, if the relationship is no list, ``attr`` is not an attribute of the association
+            class, a member is of the wrong type, or an assignment is ambiguous.
         DuplicateKeyError: on use, if a member comes twice and a key of the association table allows it once.
     """
     return _ProxiedList(target, None, attr, creator, owner_creator, on_reassign, dataclass_options)
@@ -93,8 +94,8 @@ def proxied_set(
     """Show a set of association objects as the set of their members; the arguments are those of `proxied_list`.
 
     Raises:
-        InvalidArgumentError: on use, if the relationship is no set, ``attr`` is not an attribute of the association class,
-            or a member is of the wrong type.
+        InvalidArgumentError: on use, if the relationship is no set, ``attr`` is not an attribute of the association
+            class, or a member is of the wrong type.
     """
     return _ProxiedSet(target, None, attr, creator, owner_creator, on_reassign, dataclass_options)
 
@@ -119,7 +120,8 @@ def proxied_dict(
         attr: returns the attribute of the association class that is the member.
         creator: makes the association object; without it the class is called with key and member by keyword.
         owner_creator: the same with the owner first.
-        on_reassign: what becomes of the association objects of keys that stay.
+        on_reassign: ``"diff"`` keeps the association objects of keys that stay when the dictionary is reassigned,
+            ``"replace"`` makes new ones for all keys.
         dataclass_options: passed on to SQLAlchemy.
 
     Raises:
@@ -134,7 +136,7 @@ def proxied_dict(
 
 
 class _Proxied(AssociationProxy[Any]):
-    """An association proxy that resolves its attribute when used, and gives views of our own on instances.
+    """An association proxy that resolves its attribute when used, and shows a `View` on instances.
 
     SQLAlchemy keeps the proxy of an instance in the instance's ``__dict__``, from where it is pickled with all that it
     refers to, creators included. A view is made for each access instead, and refers to its owner only.
@@ -164,51 +166,66 @@ class _Proxied(AssociationProxy[Any]):
                     f"The proxy of {target!r} has {function!r} for an attribute; give a function that returns the "
                     "attribute, such as lambda: OrderItem.item"
                 )
-        # SQLAlchemy packs these into a tuple of a private class, of which the fields differ between releases.
-        packed = association_proxy(target, "", **dataclass_options)._attribute_options  # pyright: ignore[reportPrivateUsage]
-        super().__init__(target, "", attribute_options=packed)
+        super().__init__(target, "", attribute_options=attribute_options(target, dataclass_options))
         del self.value_attr  # ... so that it is looked up below, once the classes exist
         self._key: Final = key
         self._attr: Final = attr
         self._creator: Final = creator
         self._owner_creator: Final = owner_creator
         self._diff: Final = on_reassign == "diff"
-        self._endpoints: Final = WeakKeyDictionary[type[Any], Endpoint]()
+        self._endpoints: Final = WeakKeyDictionary[MappedClass, Endpoint]()
 
     @cached_property
     def value_attr(self) -> str:  # type: ignore[override]  # an attribute there, which __init__ above takes away
-        return _name_of(self._attr(), self.target_collection)
+        return _name_of(call_named(self._attr, f"The proxy of {self.target_collection!r}"), self.target_collection)
 
-    def __get__(self, instance: Any, owner: Any) -> Any:
+    def __get__(self, instance: object, owner: Any) -> Any:
         if instance is not None:
-            return self._view(instance)
-        return _comparable(cast("Any", super()).__get__(None, owner))
+            return self._view_of(instance)
+        if "value_attr" not in vars(self):
+            # Here the name of the attribute is known, for the error if there is one.
+            call_named(self._attr, self._label(inspect(owner)))
+        try:
+            found = cast("Any", super()).__get__(None, owner)
+        except InvalidRequestError:
+            # SQLAlchemy's text names neither the proxy nor the way out.
+            self._relationship_of(inspect(owner).mapper)
+            raise
+        return _comparable(found)
 
-    def __set__(self, instance: Any, values: Any) -> None:
-        self._view(instance).reassign(values)
+    def __set__(self, instance: object, values: object) -> None:
+        self._view_of(instance).reassign(values)
 
-    def _view(self, instance: Any) -> View:
-        return self.view(instance, self.endpoint(instance.__class__))
+    def _view_of(self, instance: object) -> View:
+        return self.view(instance, self.endpoint_of(instance.__class__))
 
-    def for_class(self, class_: type[Any], obj: object | None = None) -> Any:
+    def for_class(self, class_: MappedClass, obj: object | None = None) -> Any:
         return _comparable(super().for_class(class_, obj))
 
-    def endpoint(self, owner: type[Any]) -> Endpoint:
+    def endpoint_of(self, owner: MappedClass) -> Endpoint:
+        """Return what the proxy shows on a class, resolved on first use."""
         if owner not in self._endpoints:
             self._endpoints[owner] = self._resolve(inspect(owner))
         return self._endpoints[owner]
 
-    def _resolve(self, owner: Mapper[Any]) -> Endpoint:
-        label = f"{owner.class_.__name__}.{name_of(owner, self) or self.target_collection}"
+    def _label(self, owner: AnyMapper) -> str:
+        return f"{owner.class_.__name__}.{name_of(owner, self) or self.target_collection}"
+
+    def _relationship_of(self, owner: AnyMapper) -> AnyRelationship:
         relationship = owner.relationships.get(self.target_collection)
         if relationship is None or not relationship.uselist:
             raise InvalidArgumentError(
-                f"{label} goes through {self.target_collection!r}, which is no relationship of {owner.class_.__name__} "
-                "to a collection; name one"
+                f"{self._label(owner)} goes through {self.target_collection!r}, which is no relationship of "
+                f"{owner.class_.__name__} to a collection; name one"
             )
-        row_class: type[Any] = relationship.mapper.class_
+        return relationship
+
+    def _resolve(self, owner: AnyMapper) -> Endpoint:
+        label = self._label(owner)
+        relationship = self._relationship_of(owner)
+        row_class: MappedClass = relationship.mapper.class_
         functions = (self._attr,) if self._key is None else (self._key, self._attr)
-        names = tuple(self._name_on(row_class, function(), label) for function in functions)
+        names = tuple(self._check_name(row_class, call_named(function, label), label) for function in functions)
         key_attr = None if self._key is None else names[0]
         attribute: Any = getattr(row_class, self.value_attr)
         member_class, optional = member_class_of(attribute)
@@ -222,13 +239,14 @@ class _Proxied(AssociationProxy[Any]):
             member_class=member_class,
             optional=optional,
             unique=key_attr is None and is_unique(relationship, attribute),
-            inner=inner.endpoint(row_class) if isinstance(inner, _Proxied) else None,
+            inner=inner.endpoint_of(row_class) if isinstance(inner, _Proxied) else None,
+            live=_is_collection(attribute) or (_is_proxy(attribute) and not attribute.scalar),
             creator=self._creator_for(row_class, names),
             takes_owner=self._owner_creator is not None,
             diff=self._diff,
         )
 
-    def _name_on(self, row_class: type[Any], attribute: Any, label: str) -> str:
+    def _check_name(self, row_class: MappedClass, attribute: Any, label: str) -> str:
         name = _name_of(attribute, self.target_collection)
         if not issubclass(row_class, attribute.owning_class if _is_proxy(attribute) else attribute.class_):
             raise InvalidArgumentError(
@@ -237,7 +255,7 @@ class _Proxied(AssociationProxy[Any]):
             )
         return name
 
-    def _creator_for(self, row_class: type[Any], names: tuple[str, ...]) -> Callable[..., object]:
+    def _creator_for(self, row_class: MappedClass, names: tuple[str, ...]) -> Callable[..., object]:
         if self._owner_creator is not None:
             return self._owner_creator
         creator = self._creator
@@ -263,7 +281,7 @@ class _ProxiedDict(_Proxied):
 
 
 def _name_of(attribute: Any, target: str) -> str:
-    """The name of a class-level attribute; that of an association proxy is known to its class only."""
+    """Return the name of a class-level attribute; that of an association proxy is known to its class only."""
     name: str | None = None
     if _is_proxy(attribute):
         name = name_of(inspect(attribute.owning_class), attribute.parent)
@@ -285,18 +303,22 @@ def _is_proxy(attribute: object) -> bool:
 
 
 class _Membership(AssociationProxyInstance[Any]):
-    """``contains()`` as Python's ``in``. SQLAlchemy's is a LIKE where members are columns, and so where these are nested."""
+    """A class-level proxy with ``contains()`` as Python's ``in``.
 
-    _entity: Any = None
+    SQLAlchemy's is a LIKE where members are columns, and so where these are nested.
+    """
 
-    def contains(self, other: Any, **kw: Any) -> ColumnElement[bool]:
+    #: The alias that the proxy is of; None for the class itself.
+    _entity: object = None
+
+    def contains(self, other: object, **kw: object) -> ColumnElement[bool]:
         remote: Any = self.remote_attr
         is_collection = isinstance(remote, ObjectAssociationProxyInstance | _Membership) or _is_collection(remote)
         return self.local_attr.any(remote.contains(other) if is_collection else remote == other)
 
-    # ``aliased(Order).items``. SQLAlchemy 2.0 has nothing of the kind and 2.1 has it for members that are objects only: the
-    # proxy of an alias would go on to mean the class itself, and the query something else. A proxy's other methods build on
-    # local_attr and on _comparator, a private name that both series have.
+    # ``aliased(Order).items``. SQLAlchemy 2.0 has nothing of the kind and 2.1 has it for members that are objects only:
+    # the proxy of an alias would go on to mean the class itself, and the query something else. A proxy's other methods
+    # build on local_attr and on _comparator, a private name that both series have.
 
     def adapt_to_entity(self, aliased_insp: Any) -> Any:
         adapted = type(self)(self.parent, self.owning_class, self.target_class, self.value_attr)
@@ -327,7 +349,7 @@ def _is_collection(attribute: object) -> bool:
 
 
 def _comparable(found: Any) -> Any:
-    """A class-level proxy of ours in place of SQLAlchemy's; anything else as it is."""
-    ours = {ColumnAssociationProxyInstance: _ColumnMembers, ObjectAssociationProxyInstance: _ObjectMembers}
-    make: Any = ours.get(cast("Any", type(found)))
+    """Return a `_Membership` in place of SQLAlchemy's class-level proxy; anything else as it is."""
+    replacements = {ColumnAssociationProxyInstance: _ColumnMembers, ObjectAssociationProxyInstance: _ObjectMembers}
+    make: Any = replacements.get(cast("Any", type(found)))
     return found if make is None else make(found.parent, found.owning_class, found.target_class, found.value_attr)
