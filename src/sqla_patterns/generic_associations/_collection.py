@@ -1,4 +1,4 @@
-"""The parent's side, the same for all strategies: an attribute that is the collection of children."""
+"""`AssociatedCollection`: the attribute of the parent with the collection of children, the base of all strategies."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from sqlalchemy import Column, ForeignKeyConstraint, Table
-from sqlalchemy.orm import InstrumentedAttribute, Mapper, RelationshipProperty, declared_attr, relationship
+from sqlalchemy.orm import InstrumentedAttribute, declared_attr, relationship
 
 from .._declarative import on_mapped
+from .._functions import call_named
+from .._sql import is_table
+from .._sqlalchemy import mapper_of
+from .._typing import AnyColumn, AnyMapper, AnyRelationship, MappedClass
 from ..exceptions import InvalidArgumentError, MappingError
+from ._inspection import is_mapped
+from ._listeners import add_route, listen_to_child, listen_to_collection
 from ._parent import AssociationParent
-from ._routes import Route, add_route, is_mapped, listen_to_child, listen_to_collection, mapper_of
+from ._routes import Route
 
-__all__ = ("AssociatedCollection", "related_class")
-
-C = TypeVar("C", bound=Collection[Any])
+C = TypeVar("C", bound=Collection[object])
 T = TypeVar("T")
 
 #: The name of an attribute of the target, or a function of the target.
@@ -41,13 +45,13 @@ class TableOptions(CollectionOptions, total=False):
 if TYPE_CHECKING:
 
     class _Descriptor(Generic[C]):
-        def __init__(self, fn: Callable[[type[Any]], Any]) -> None: ...
+        def __init__(self, fn: Callable[[MappedClass], object]) -> None: ...
 
         @overload
-        def __get__(self, instance: None, owner: type[Any]) -> InstrumentedAttribute[C]: ...
+        def __get__(self, instance: None, owner: type[object]) -> InstrumentedAttribute[C]: ...
         @overload
-        def __get__(self, instance: object, owner: type[Any]) -> C: ...
-        def __get__(self, instance: Any, owner: type[Any]) -> Any: ...
+        def __get__(self, instance: object, owner: type[object]) -> C: ...
+        def __get__(self, instance: object, owner: type[object]) -> Any: ...
 
         def __set__(self, instance: object, value: C) -> None: ...
 else:
@@ -55,10 +59,10 @@ else:
 
 
 class AssociatedCollection(_Descriptor[C]):
-    """What the descriptors of the four strategies have in common.
+    """A collection of children, the base of the descriptors of the four strategies.
 
-    SQLAlchemy evaluates a `declared_attr` for each class that it maps, whether it stands in a mixin or in the class itself, and puts
-    the relationship in its place.
+    SQLAlchemy evaluates a `declared_attr` for each class that it maps, whether it stands in a mixin or in the class
+    itself, and puts the relationship in its place.
     """
 
     name = ""
@@ -73,28 +77,28 @@ class AssociatedCollection(_Descriptor[C]):
         self.order_by = order_by
         self.collection_class = collection_class
 
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        """Learn the name of the attribute."""
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        """Store the name of the attribute."""
         self.name = name
 
     # -- for the strategies --------------------------------------------------------------------------
 
-    def declare(self, parent: type[Any]) -> RelationshipProperty[Any]:
+    def declare(self, parent: MappedClass) -> AnyRelationship:
         """Make the relationship of a class that is about to be mapped."""
         raise NotImplementedError
 
-    def table(self, parent: Mapper[Any]) -> None:
-        """Make what the parent's table needs; the parent has a table, and no attributes yet."""
+    def add_tables(self, parent: AnyMapper) -> None:
+        """Add the tables and columns that the strategy needs; the parent has a table, and no attributes yet."""
 
-    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
-        """Make the child's side; the parent has its attributes. Return what returns the class of the children."""
+    def connect_child(self, parent: AnyMapper) -> Callable[[], MappedClass]:
+        """Make the child's side; the parent has its attributes. Return a function that returns the children's class."""
         raise NotImplementedError
 
-    def relationship(self, child: Callable[[], type[Any]], **options: Any) -> RelationshipProperty[Any]:
+    def relationship(self, child: Callable[[], MappedClass], **options: Any) -> AnyRelationship:
         """Make the relationship with the options that all strategies take."""
         if self.order_by is not None:
             options["order_by"] = lambda: self._ordering(child())
-        return cast("RelationshipProperty[Any]", relationship(child, collection_class=self.collection_class, **options))
+        return cast("AnyRelationship", relationship(child, collection_class=self.collection_class, **options))
 
     def connect(self, route: Route) -> None:
         """Register a route, and listen to both of its sides."""
@@ -105,20 +109,20 @@ class AssociatedCollection(_Descriptor[C]):
 
     # ------------------------------------------------------------------------------------------------
 
-    def _declare(self, parent: type[Any]) -> Any:
+    def _declare(self, parent: MappedClass) -> AnyRelationship:
         if not self.name:
             raise MappingError(f"{type(self).__name__} on {parent.__name__} has no name: write it in the class body")
-        on_mapped(parent, table=self.table, constructed=self._constructed)
+        on_mapped(parent, table=self.add_tables, constructed=self._construct)
         return self.declare(parent)
 
-    def _constructed(self, parent: Mapper[Any]) -> None:
-        child = self.mapped(parent)
+    def _construct(self, parent: AnyMapper) -> None:
+        child = self.connect_child(parent)
         cls = parent.class_
         setattr(cls, _TARGETS, {**vars(cls).get(_TARGETS, {}), self.name: child})
 
-    def _ordering(self, child: type[Any]) -> Any:
+    def _ordering(self, child: MappedClass) -> object:
         if not isinstance(self.order_by, str):
-            return self.order_by(child)
+            return call_named(lambda: self.order_by(child), f"order_by of {self.name!r}")
         if (attribute := getattr(child, self.order_by, None)) is None:
             raise MappingError(
                 f"{self.name!r} is ordered by {self.order_by!r}, and {child.__name__} has no such attribute; "
@@ -139,23 +143,23 @@ def related_class(attribute: InstrumentedAttribute[Any]) -> type[Any]:
     With `TablePerRelated` this is the class to construct and to select; with the other strategies it is their target.
 
     Raises:
-        InvalidArgumentError: the attribute is none that a strategy of this module has made.
+        InvalidArgumentError: no strategy of this package has made the attribute.
     """
     # Not from the relationship: that would configure the mappers, and the module that asks may be half imported.
-    owner: type[Any] = getattr(attribute, "class_", object)
+    owner: MappedClass = getattr(attribute, "class_", object)
     for base in owner.__mro__:
         if (found := vars(base).get(_TARGETS, {}).get(attribute.key)) is not None:
-            return cast("type[Any]", found())
+            return cast("MappedClass", found())
     raise InvalidArgumentError(
         f"{attribute} is not a collection of this library; give an attribute as in related_class(Customer.addresses)"
     )
 
 
-# -- for the strategies ------------------------------------------------------------------------------
+# -- helpers of the strategies -----------------------------------------------------------------------
 
 
-def mapped_target(target: Any, strategy: str, parent: type[Any], name: str) -> Mapper[Any]:
-    """The mapper of a target that must be mapped already.
+def mapped_target(target: MappedClass, *, strategy: str, parent: MappedClass, name: str) -> AnyMapper:
+    """Return the mapper of a target that must be mapped already.
 
     Raises:
         MappingError: it is not mapped.
@@ -168,46 +172,43 @@ def mapped_target(target: Any, strategy: str, parent: type[Any], name: str) -> M
     return mapper_of(target)
 
 
-def ensure_parent_attribute(child: type[Any]) -> None:
-    """Give a child class the attribute ``parent``, unless it has an `AssociationParent` or something else of that name."""
+def ensure_parent_attribute(child: MappedClass) -> None:
+    """Give a child class the attribute ``parent``, unless it has an `AssociationParent` or that attribute."""
     if any(isinstance(value, AssociationParent) for base in child.__mro__ for value in vars(base).values()):
         return
     if not hasattr(child, "parent"):
-        attribute = AssociationParent[Any]()
+        attribute = AssociationParent[object]()
         attribute.name = "parent"
         child.parent = attribute
 
 
-def is_table(value: Any) -> bool:
-    """Whether it is a table, rather than a join or a query that a class is mapped to."""
-    return isinstance(value, Table)
-
-
-def table_of(mapper: Mapper[Any]) -> Table:
-    """The table of the class itself, which of a joined subclass is not that of its base.
+def table_of(mapper: AnyMapper) -> Table:
+    """Return the table of the class itself, which for a joined subclass is not that of its base.
 
     Raises:
-        MappingError: the class is mapped to something else than a table.
+        MappingError: the class is mapped to something else than a table, such as a join or a query.
     """
-    table: Any = mapper.local_table
+    table = mapper.local_table
     if not is_table(table):
         raise MappingError(f"{mapper.class_.__name__} is not mapped to a table, so nothing can refer to it")
-    return cast("Table", table)
+    return table
 
 
-def reference(table: Table, prefix: str, ondelete: str | None, **options: Any) -> tuple[list[Column[Any]], Any]:
-    """Columns that refer to the primary key of `table`, of any shape, and their foreign key constraint.
+def make_reference(
+    table: Table, *, prefix: str, ondelete: str | None, **options: Any
+) -> tuple[list[AnyColumn], ForeignKeyConstraint]:
+    """Return columns that refer to the primary key of `table`, of any shape, and their foreign key constraint.
 
     Columns without a type take that of the key, once SQLAlchemy has resolved the constraint.
     """
     keys = list(table.primary_key)
-    columns: list[Column[Any]] = [Column(f"{prefix}_{key.name}", key.type, **options) for key in keys]
+    columns: list[AnyColumn] = [Column(f"{prefix}_{key.name}", key.type, **options) for key in keys]
     constraint = ForeignKeyConstraint([column.name for column in columns], keys, ondelete=ondelete)
     return columns, constraint
 
 
-def table_name(template: str, parent: type[Any], table: Table, attribute: str) -> str:
-    """Fill a template for the name of a table.
+def fill_table_name(template: str, *, parent: MappedClass, table: Table, attribute: str) -> str:
+    """Return the name of a table, from a template.
 
     Raises:
         MappingError: the template names something unknown, or the name is taken.

@@ -1,15 +1,20 @@
-"""One association table for all parent classes, with a discriminator."""
+"""`DiscriminatorAssociation`: one association table for all parent classes, with a discriminator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Unpack, cast, overload
 
-from sqlalchemy import Column, ColumnElement, ForeignKey, Integer, String, Table
-from sqlalchemy.orm import Mapper, RelationshipProperty, Session, foreign, object_session, relationship, remote
+from sqlalchemy import Column, ColumnElement, ForeignKey, Integer, String, Table, select
+from sqlalchemy.orm import Session, foreign, object_session, relationship, remote
+from sqlalchemy.orm.attributes import set_attribute, set_committed_value
 
 from .._declarative import listen_once
-from .._locks import take_write_lock
+from .._locks import lock_rows, take_write_lock
+from .._maintained import column_added
+from .._sql import structural
+from .._sqlalchemy import ANY_OVERLAP, mapper_of, state_of
+from .._typing import AnyMapper, AnyRelationship, MappedClass, MappedObject
 from ..exceptions import MappingError
 from ._collection import (
     DEFAULT_CASCADE,
@@ -21,14 +26,12 @@ from ._collection import (
     mapped_target,
     table_of,
 )
-from ._private import ANY_OVERLAP
-from ._routes import Route, check_hidden_key, class_of, hidden_key, mapper_of, state_of
-
-__all__ = ("DiscriminatorAssociation",)
+from ._inspection import class_of
+from ._routes import Route, check_hidden_key, hidden_key
 
 _KEY = "association_id"
-_LINK = "_association_class"
-_PARENT_LINKS = "_association_links"
+_ASSOCIATION_CLASS = "_association_class"
+_PARENT_ASSOCIATIONS = "_association_links"
 _MISSING = "sqla_patterns.generic_associations.missing"
 
 
@@ -36,53 +39,72 @@ class AssociationRoute(Route):
     """A route through the association row that the parent and its children share."""
 
     shares_columns = True
+    learns_from_collection = True
 
-    def __init__(self, *args: Any, identity: str, own_key: str, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        child: MappedClass,
+        key: str,
+        parent: MappedClass,
+        collection: str,
+        *,
+        owns: bool,
+        identity: str,
+        association_key: str,
+    ) -> None:
+        super().__init__(child, key, parent, collection, owns=owns)
         self.identity = identity
         #: The attribute of the parent that holds the key of its association row.
-        self.own_key = own_key
+        self.association_key = association_key
 
-    def applies(self, child: Any) -> bool:
-        """Whether the association row says that the parent is of this class."""
+    @property
+    def written_attributes(self) -> tuple[str, ...]:
+        """Return the attributes of the child that this route writes."""
+        return (_KEY,)
+
+    def may_apply(self, child: object) -> bool:
+        """Return whether the association row says that the parent is of this class."""
         session, key = object_session(child), getattr(child, _KEY)
         if session is None or key is None:
             return False
         with session.no_autoflush:
-            association = session.get(getattr(self.child, _LINK), key)
+            association = session.get(getattr(self.child, _ASSOCIATION_CLASS), key)
         # The session refers to it weakly, and the next route asks the same.
-        state_of(child).info[_LINK] = association
+        state_of(child).info[_ASSOCIATION_CLASS] = association
         return association is not None and association.discriminator == self.identity
 
-    def assigned(self, child: Any, parent: Any) -> None:
-        """Ask for an association row, if the parent is older than this strategy and has none."""
+    def refer_to(self, child: object, parent: object) -> None:
+        """Request an association row, if the parent has none since its row is older than this strategy."""
         session = object_session(parent)
         state = state_of(parent)
-        if session is not None and state.persistent and state.dict.get(self.own_key) is None:
-            session.info.setdefault(_MISSING, []).append((parent, self))
+        if session is not None and state.persistent and state.dict.get(self.association_key) is None:
+            # Once for each parent. It is held, so that its id() stays its own.
+            session.info.setdefault(_MISSING, {})[id(parent), self.key] = (parent, self)
 
-    def cleared(self, child: Any) -> None:
-        """Belong to no association."""
-        setattr(child, _KEY, None)
+    def clear_columns(self, child: object) -> None:
+        """Set the key of the association to None."""
+        set_attribute(child, _KEY, None)
 
-    def release(self, child: Any) -> None:
+    def release(self, child: object) -> list[MappedObject | None]:
         """Take the child off the route, also where its association has no parent any more."""
-        super().release(child)
+        unreported = super().release(child)
         if getattr(child, _KEY) is not None:
-            setattr(child, _KEY, None)
+            set_attribute(child, _KEY, None)
+            unreported.append(None)
+        return unreported
 
-    def inserted(self, child: Any) -> None:
-        """A row that was given an association by hand has a parent that is not in memory."""
+    def set_absent_parent(self, child: object) -> None:
+        """Leave a child alone that was given an association by hand, since it has a parent that is not in memory."""
         if getattr(child, _KEY) is None:
-            super().inserted(child)
+            super().set_absent_parent(child)
 
     @property
     def none_criterion(self) -> object:
-        """What routes with the same criterion for none have in common."""
+        """Return what routes with the same criterion for no parent have in common."""
         return _KEY
 
-    def is_none(self, entity: Any) -> ColumnElement[bool]:
-        """The criterion that the child has no association."""
+    def is_none(self, entity: object) -> ColumnElement[bool]:
+        """Return the criterion that the child has no association."""
         return cast("ColumnElement[bool]", getattr(entity, _KEY).is_(None))
 
 
@@ -95,7 +117,8 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
     The arguments:
 
     - ``target``: the mapped class of the children, mapped before the parents.
-    - ``identity``: what the discriminator holds; by default the name of the parent's table, so that renaming a class breaks no rows.
+    - ``identity``: what the discriminator holds; by default the name of the parent's table, so that renaming a class
+      breaks no rows.
     - ``ondelete``: the rule of the children's foreign key.
     - ``table_name``: the name of the association table, where ``{table}`` is the *child's*; the same for all parents.
     - ``order_by``, ``collection_class``, ``cascade``: as for `TablePerAssociation`.
@@ -132,7 +155,7 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
     ) -> None: ...
     def __init__(
         self,
-        target: type[Any],
+        target: MappedClass,
         *,
         collection_class: Any = list,
         order_by: Any = None,
@@ -141,7 +164,7 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
         ondelete: str | None = "CASCADE",
         table_name: str = "{table}_association",
     ) -> None:
-        """Say what is in the collection."""
+        """Configure the collection; the arguments are those of the class."""
         super().__init__(cascade=cascade, order_by=order_by, collection_class=collection_class)
         self._target = target
         self._identity = identity
@@ -149,79 +172,86 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
         self._table_name = table_name
 
     @property
-    def own_key(self) -> str:
-        """The attribute of the parent that holds the key of its association row."""
+    def association_key(self) -> str:
+        """Return the attribute of the parent that holds the key of its association row."""
         return f"{self.name}_association_id"
 
     @property
-    def link(self) -> str:
-        """The hidden relationship from the parent to its association row."""
+    def association_attribute(self) -> str:
+        """Return the name of the hidden relationship from the parent to its association row."""
         return f"_{self.name}_association"
 
-    def declare(self, parent: type[Any]) -> RelationshipProperty[Any]:
+    def declare(self, parent: MappedClass) -> AnyRelationship:
         """Make the relationship of a class that is about to be mapped."""
-        child = mapped_target(self._target, "DiscriminatorAssociation", parent, self.name)
+        child = self._child_of(parent)
         return self.relationship(
             lambda: child.class_,
-            primaryjoin=lambda: mapper_of(parent).columns[self.own_key] == remote(foreign(child.columns[_KEY])),
+            primaryjoin=lambda: mapper_of(parent).columns[self.association_key] == remote(foreign(child.columns[_KEY])),
             back_populates=hidden_key("parent", parent, self.name),
             cascade=self.shared_cascade,
             overlaps=ANY_OVERLAP,
         )
 
-    def table(self, parent: Mapper[Any]) -> None:
+    def add_tables(self, parent: AnyMapper) -> None:
         """Make the association table, unless another parent class has, and the parent's column."""
-        child = mapped_target(self._target, "DiscriminatorAssociation", parent.class_, self.name)
-        association = self._association(child)
+        child = self._child_of(parent.class_)
+        association = self._association_table(child)
         table = table_of(parent)
-        if self.own_key in table.c:
+        if self.association_key in table.c:
             raise MappingError(
-                f"{parent.class_.__name__}.{self.name} needs a column {self.own_key!r} in {table.fullname!r}, and there "
-                "is one already; drop it, the strategy adds its own"
+                f"{parent.class_.__name__}.{self.name} needs a column {self.association_key!r} in {table.fullname!r}, "
+                "and there is one already; drop it, the strategy adds its own"
             )
         place = f"{parent.class_.__name__}.{self.name}"
         identity = self._identity or table.name
-        taken: dict[str, str] = getattr(child.class_, _LINK).identities
+        taken: dict[str, str] = getattr(child.class_, _ASSOCIATION_CLASS).identities
         if (other := taken.setdefault(identity, place)) != place:
             raise MappingError(
-                f"{place} and {other} would both store {identity!r} in {association.fullname!r}; give one of them another "
-                "with identity="
+                f"{place} and {other} would both store {identity!r} in {association.fullname!r}; give one of them "
+                "another with identity="
             )
-        table.append_column(Column(self.own_key, Integer, ForeignKey(association.c.id), unique=True))
+        table.append_column(Column(self.association_key, Integer, ForeignKey(association.c.id), unique=True))
 
-    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
+    def connect_child(self, parent: AnyMapper) -> Callable[[], MappedClass]:
         """Make both sides of the association."""
         cls = parent.class_
-        child = mapped_target(self._target, "DiscriminatorAssociation", cls, self.name)
-        link_class = getattr(child.class_, _LINK)
+        child = self._child_of(cls)
+        association_class = getattr(child.class_, _ASSOCIATION_CLASS)
         table = table_of(parent)
-        own = table.c[self.own_key]
-        if self.own_key not in parent.columns:
-            parent.add_property(self.own_key, own)
-        parent.add_property(self.link, relationship(link_class, foreign_keys=[own], cascade="all"))
+        parent_column = table.c[self.association_key]
+        if self.association_key not in parent.columns:
+            parent.add_property(self.association_key, parent_column)
+        parent.add_property(
+            self.association_attribute, relationship(association_class, foreign_keys=[parent_column], cascade="all")
+        )
         key = hidden_key("parent", cls, self.name)
         check_hidden_key(child.class_, key, cls)
-        condition = foreign(child.columns[_KEY]) == remote(own)
+        condition = foreign(child.columns[_KEY]) == remote(parent_column)
         hidden = relationship(cls, primaryjoin=condition, uselist=False, back_populates=self.name, overlaps=ANY_OVERLAP)
         child.add_property(key, hidden)
         identity = self._identity or table.name
         route = AssociationRoute(
-            child.class_, key, cls, self.name, owns=self.owns, identity=identity, own_key=self.own_key
+            child.class_, key, cls, self.name, owns=self.owns, identity=identity, association_key=self.association_key
         )
-        setattr(cls, _PARENT_LINKS, (*vars(cls).get(_PARENT_LINKS, ()), (self, route)))
+        setattr(cls, _PARENT_ASSOCIATIONS, (*vars(cls).get(_PARENT_ASSOCIATIONS, ()), (self, route)))
         self.connect(route)
         listen_once(Session, "before_flush", _before_flush)
         return lambda: child.class_
 
-    def associate(self, parent: Any, identity: str) -> None:
-        """Give a parent its association row."""
-        if getattr(parent, self.link) is None:
-            association = getattr(self._target, _LINK)()
+    def add_association(self, parent: object, identity: str) -> None:
+        """Give a parent its association row, unless it has one."""
+        if getattr(parent, self.association_attribute) is None:
+            association = getattr(self._target, _ASSOCIATION_CLASS)()
             association.discriminator = identity
-            setattr(parent, self.link, association)
+            set_attribute(parent, self.association_attribute, association)
 
-    def _association(self, child: Mapper[Any]) -> Table:
-        if (existing := vars(child.class_).get(_LINK)) is not None:
+    def _child_of(self, parent: MappedClass) -> AnyMapper:
+        return mapped_target(self._target, strategy=type(self).__name__, parent=parent, name=self.name)
+
+    def _association_table(self, child: AnyMapper) -> Table:
+        """Return the association table of a child class, made if it is not there yet."""
+        # Not from vars(): a subclass of a child class has the column and the association of its base.
+        if (existing := getattr(child.class_, _ASSOCIATION_CLASS, None)) is not None:
             return cast("Table", mapper_of(existing).local_table)
         table = table_of(child)
         name = self._table_name.replace("{table}", table.name)
@@ -229,7 +259,8 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
         if full in table.metadata.tables or _KEY in child.columns:
             raise MappingError(
                 f"DiscriminatorAssociation({child.class_.__name__}) makes a table {full!r} and a column {_KEY!r} in "
-                f"{table.fullname!r}, and one of them is there already; drop it, or choose another table with table_name="
+                f"{table.fullname!r}, and one of them is there already; drop it, or choose another table with "
+                "table_name="
             )
         association = Table(
             name,
@@ -238,31 +269,56 @@ class DiscriminatorAssociation(AssociatedCollection[C]):
             Column("discriminator", String(255), nullable=False),
             schema=table.schema,
         )
-        link_name = f"{child.class_.__name__}Association"
-        # Pickle finds a class by its place: an attribute of the child's class.
-        place = {"__module__": child.class_.__module__, "__qualname__": f"{child.class_.__qualname__}.{_LINK}"}
-        link_class = type(link_name, (), {"identities": {}, **place})
-        child.registry.map_imperatively(link_class, association)
+        class_name = f"{child.class_.__name__}Association"
+        # Pickle finds a class by its module and qualified name: it is an attribute of the child's class.
+        place = {
+            "__module__": child.class_.__module__,
+            "__qualname__": f"{child.class_.__qualname__}.{_ASSOCIATION_CLASS}",
+        }
+        association_class = type(class_name, (), {"identities": {}, **place})
+        child.registry.map_imperatively(association_class, association)
         column = Column(_KEY, Integer, ForeignKey(association.c.id, ondelete=self._ondelete), index=True)
         table.append_column(column)
         child.add_property(_KEY, column)
-        setattr(child.class_, _LINK, link_class)
+        column_added(child.class_)
+        setattr(child.class_, _ASSOCIATION_CLASS, association_class)
         return association
 
 
-def _before_flush(session: Session, context: Any, instances: Any) -> None:
+def _before_flush(session: Session, context: object, instances: object) -> None:
     """Give an association row to new parents, and to older ones that need it."""
     for parent in session.new:
-        for collection, route in getattr(class_of(parent), _PARENT_LINKS, ()):
-            collection.associate(parent, route.identity)
-    missing: list[tuple[Any, AssociationRoute]] = session.info.pop(_MISSING, [])
-    for parent, route in missing:
+        for collection, route in getattr(class_of(parent), _PARENT_ASSOCIATIONS, ()):
+            collection.add_association(parent, route.identity)
+    missing: dict[tuple[int, str], tuple[MappedObject, AssociationRoute]] = session.info.pop(_MISSING, {})
+    for parent, route in missing.values():
         if parent not in session or not state_of(parent).persistent:
             continue
-        # Two transactions may be giving the same parent its first child: one association must win, so the row is locked.
-        mapper = mapper_of(route.parent)
-        take_write_lock(session.connection(bind_arguments={"mapper": mapper}), table_of(mapper))
-        session.refresh(parent, [route.own_key], with_for_update=True)
-        for collection, each in getattr(class_of(parent), _PARENT_LINKS, ()):
-            if each is route and getattr(parent, route.own_key) is None:
-                collection.associate(parent, route.identity)
+        # Loaded if it has only been expired: most parents have their association, and need no lock.
+        if getattr(parent, route.association_key) is None:
+            _add_late_association(session, parent, route)
+
+
+def _add_late_association(session: Session, parent: object, route: AssociationRoute) -> None:
+    """Give a parent older than the strategy its association, unless another transaction has just done so."""
+    mapper = mapper_of(route.parent)
+    table = table_of(mapper)
+    connection = session.connection(bind_arguments={"mapper": mapper, "instance": parent})
+    # Two transactions may be giving the same parent its first child: only one may make the association, so the row is
+    # locked.
+    take_write_lock(connection, table)
+    # A read of the one column by Core: refresh() would touch what the user has in memory, and fails for a
+    # version_id_col.
+    values = [getattr(parent, mapper.get_property_by_column(column).key) for column in table.primary_key]
+    pairs = zip(table.primary_key, values, strict=True)
+    statement = select(table.c[route.association_key]).where(*(column == value for column, value in pairs))
+    key = connection.scalar(structural(lock_rows(connection, statement, table)))
+    for collection, each in getattr(class_of(parent), _PARENT_ASSOCIATIONS, ()):
+        if each is not route:
+            continue
+        if key is None:
+            collection.add_association(parent, route.identity)
+        else:
+            set_committed_value(parent, route.association_key, key)
+            # The relationship may have been loaded when there was no association.
+            session.expire(parent, [collection.association_attribute])

@@ -1,4 +1,4 @@
-"""A reference by type and key, without a foreign key."""
+"""`GenericForeignKey`: a reference from the child to a parent by type and key, without a foreign key constraint."""
 
 from __future__ import annotations
 
@@ -6,64 +6,56 @@ import sys
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ForwardRef, Union, cast, get_args, get_origin
+from typing import Any, ForwardRef, Union, cast, get_args, get_origin
 
-from sqlalchemy import Column, ColumnElement, and_, event
-from sqlalchemy.orm import Mapper, RelationshipProperty, foreign, relationship, remote
+from sqlalchemy import Connection, and_, event
+from sqlalchemy.orm import foreign, relationship, remote
 
+from .._sqlalchemy import ANY_OVERLAP, mapped_classes, mapper_of, narrow_selectinload
+from .._typing import AnyColumn, AnyExpression, AnyMapper, AnyRelationship, MappedClass, MappedObject
 from ..exceptions import MappingError, StateError
 from ._collection import table_of
-from ._generic_route import GenericRoute
+from ._generic_route import GenericRoute, find_collection, write_together
+from ._identities import identity_in
+from ._inspection import class_of, describe, is_mapped
+from ._listeners import add_route, listen_to_child
 from ._parent import AssociationParent, P
-from ._private import ANY_OVERLAP, mapped_classes, narrow_selectinload
-from ._routes import (
-    Route,
-    add_route,
-    check_hidden_key,
-    class_of,
-    hidden_key,
-    is_mapped,
-    listen_to_child,
-    mapper_of,
-    name_of,
-    routes_of,
-)
-
-if TYPE_CHECKING:
-    from ._generic_relationship import GenericRelationship
-
-__all__ = ("GenericForeignKey",)
-
-COLLECTIONS = "_generic_collections"
+from ._routes import Route, check_hidden_key, hidden_key, routes_of
 
 
 class GenericForeignKey(AssociationParent[P]):
-    """A parent that the child refers to by the name of its type and its key, two columns without a foreign key.
+    """A parent to which the child refers by the name of its type and its key, two columns without a foreign key.
 
-    ``parent = GenericForeignKey[Customer | Supplier]("discriminator", "parent_id")``; quote the type where the parents come later. A
-    class in it that is not mapped, such as a mixin, stands for the mapped classes that derive from it. Parents may be joined or
+    ``parent = GenericForeignKey[Customer | Supplier]("discriminator", "parent_id")``; quote the type where the parents
+    come later. A class in it that is not mapped, such as a mixin, stands for the mapped classes that derive from it.
+    ``GenericForeignKey[Any]`` is open to all classes that have a `GenericRelationship` to it. Parents may be joined or
     single-table subclasses of the classes in it.
 
     The arguments:
 
-    - ``discriminator``: the attribute of the child, a string column, that holds the identity of the parent's class.
+    - ``discriminator``: the attribute of the child that holds the identity of the parent's class, a column of strings
+      or of any other type.
     - ``keys``: the attributes of the child that hold the parent's primary key, one for each of its columns.
     - ``identities``: what is stored for a class, by the class or its name. Otherwise it is the ``identity`` of its
-      `GenericRelationship`, or else the name of its table; renaming a class breaks no rows.
+      `GenericRelationship`, or else the name of its table; renaming a class breaks no rows. It must be a value of the
+      column. Of a column of an Enum class it is a member, or the name or value of one.
     """
 
     def __init__(
-        self, discriminator: str, *keys: str, identities: Mapping[type[Any], str] | Mapping[str, str] | None = None
+        self,
+        discriminator: str,
+        *keys: str,
+        identities: Mapping[MappedClass, object] | Mapping[str, object] | None = None,
     ) -> None:
-        """Say which columns refer to the parent."""
+        """Configure the columns that refer to the parent; the arguments are those of the class."""
         self.discriminator = discriminator
         self.keys = keys
-        self.identities: dict[str, str] = {
+        self.identities: dict[str, object] = {
             each if isinstance(each, str) else each.__name__: identity for each, identity in (identities or {}).items()
         }
 
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        """Learn the name of the attribute, and wait for the mappers."""
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        """Store the name of the attribute, and listen for the mappers."""
         super().__set_name__(owner, name)
         # On the owner and not when the attribute is read: parents may be asked for their children first.
         event.listen(owner, "before_mapper_configured", self._before_configured, propagate=True)
@@ -71,44 +63,56 @@ class GenericForeignKey(AssociationParent[P]):
 
     @property
     def family(self) -> str:
-        """The family of routes that the attribute follows."""
+        """Return the family of routes that the attribute follows."""
         return self.name
 
-    def routes_to(self, child: type[Any], parent: Any) -> list[Route]:
-        """The routes from a child class to the class of an object; at least one."""
+    def explain_no_routes(self, child: MappedClass) -> str:
+        """Return why a child class has no route, and the way out, for an error message."""
+        return (
+            f"{child.__name__}.{self.name} does not say which classes it refers to; write "
+            f"GenericForeignKey[Person | Company](...) with these classes, or give them a "
+            f"GenericRelationship(lambda: {child.__name__}, {self.name!r})"
+        )
+
+    def routes_to(self, child: MappedClass, parent: object) -> list[Route]:
+        """Return the routes from a child class to the class of an object; at least one."""
         if not any(isinstance(parent, route.parent) for route in self.routes(child)):
             self.ensure_routes(child)
         return super().routes_to(child, parent)
 
-    def _read(self, child: Any) -> Any:
-        parent = super()._read(child)
+    def _load_parent(self, child: object) -> MappedObject | None:
+        parent = super()._load_parent(child)
         identity = getattr(child, self.discriminator)
         if parent is None and identity is not None and identity not in self._identities(class_of(child)):
             self.ensure_routes(class_of(child))
             known = self._identities(class_of(child))
             if identity not in known:
                 raise StateError(
-                    f"{name_of(child)} has {self.discriminator} = {identity!r}, which is no identity of a class that "
-                    f"{type(child).__name__}.{self.name} can refer to ({', '.join(sorted(known)) or 'there is none'}); "
+                    f"{describe(child)} has {self.discriminator} = {identity!r}, which is no identity of a class that "
+                    f"{type(child).__name__}.{self.name} can refer to "
+                    f"({', '.join(sorted(map(str, known))) or 'there is none'}); "
                     "correct the row, or name the class in identities="
                 )
-            return super()._read(child)
+            return super()._load_parent(child)
         return parent
 
-    def _identities(self, child: type[Any]) -> set[str]:
-        return {cast("GenericRoute", route).identity for route in self.routes(child)}
+    def _identities(self, child: MappedClass) -> set[object]:
+        return {route.identity for route in self.routes(child) if isinstance(route, GenericRoute)}
+
+    def _generic_routes(self, child: MappedClass) -> list[GenericRoute]:
+        return [route for route in routes_of(child, self.name) if isinstance(route, GenericRoute)]
 
     # -- routes --------------------------------------------------------------------------------------
 
-    def _before_configured(self, mapper: Mapper[Any], cls: type[Any]) -> None:
+    def _before_configured(self, mapper: AnyMapper, cls: MappedClass) -> None:
         self.ensure_routes(cls)
 
-    def _configured(self, mapper: Mapper[Any], cls: type[Any]) -> None:
-        for route in routes_of(cls, self.name):
+    def _configured(self, mapper: AnyMapper, cls: MappedClass) -> None:
+        for route in self._generic_routes(cls):
             if route.child is cls:
-                self._narrow(cast("GenericRoute", route))
+                self._narrow(route)
 
-    def ensure_routes(self, child: type[Any]) -> None:
+    def ensure_routes(self, child: MappedClass) -> None:
         """Add the routes that are missing.
 
         Raises:
@@ -117,27 +121,27 @@ class GenericForeignKey(AssociationParent[P]):
         child = self._top(child)
         present = {route.parent for route in routes_of(child, self.name)}
         targets = self._targets(child)
-        identities: dict[str, type[Any]] = {}
+        identities: dict[object, MappedClass] = {}
         for target in targets:
+            self._check(child, target)
             identity = self._identity(child, target)
             if (other := identities.setdefault(identity, target)) is not target:
                 raise MappingError(
                     f"{child.__name__}.{self.name} would store {identity!r} for {other.__name__} and for "
                     f"{target.__name__}; give one of them another with identities={{...}}"
                 )
-            self._check(child, target)
         for identity, target in identities.items():
             if target not in present:
-                self._add(child, target, identity)
+                self._add_route(child, target, identity)
 
-    def _add(self, child: type[Any], target: type[Any], identity: str) -> None:
+    def _add_route(self, child: MappedClass, target: MappedClass, identity: object) -> None:
         key = hidden_key(self.name, target)
         check_hidden_key(child, key, target)
         mapper = mapper_of(child)
-        collection = self._collection(child, target)
+        collection = find_collection(target, child, self.name)
         pairs = zip(mapper_of(target).primary_key, self._columns(child), strict=True)
         condition = and_(
-            *(remote(theirs) == foreign(ours) for theirs, ours in pairs),
+            *(remote(primary) == foreign(referring) for primary, referring in pairs),
             mapper.columns[self.discriminator] == identity,
         )
         other = collection.name if collection is not None else None
@@ -154,6 +158,8 @@ class GenericForeignKey(AssociationParent[P]):
             keys=self.keys,
             identity=identity,
         )
+        if not routes_of(child, self.name):
+            event.listen(mapper, "before_update", self._before_update, propagate=True)
         add_route(route)
         listen_to_child(route)
         self._listen_to_columns(route)
@@ -161,32 +167,36 @@ class GenericForeignKey(AssociationParent[P]):
             self._narrow(route)
 
     def _listen_to_columns(self, route: GenericRoute) -> None:
-        def on_set(child: Any, value: Any, old: Any, initiator: Any) -> None:
-            route.forget_absence(child)
+        def on_set(child: object, value: object, old: object, initiator: object) -> None:
+            route.forget_parent(child, value)
 
         for name in (self.discriminator, *self.keys):
             event.listen(getattr(route.child, name), "set", on_set, propagate=True)
 
+    def _before_update(self, mapper: AnyMapper, connection: Connection, child: object) -> None:
+        write_together(child, self._generic_routes(class_of(child)))
+
     def _narrow(self, route: GenericRoute) -> None:
         prop = mapper_of(route.child).get_property(route.key, _configure_mappers=False)
-        narrow_selectinload(cast("RelationshipProperty[Any]", prop), self.discriminator, route.identity)
+        narrow_selectinload(cast("AnyRelationship", prop), self.discriminator, route.identity)
 
-    def _top(self, child: type[Any]) -> type[Any]:
-        """The class nearest the root that is mapped and has this attribute."""
+    def _top(self, child: MappedClass) -> type[Any]:
+        """Return the class nearest the root that is mapped and has this attribute."""
         having = (base for base in child.__mro__ if is_mapped(base) and getattr_static(base, self.name) is self)
         *_, top = having
         return top
 
-    def _columns(self, child: type[Any]) -> list[Column[Any]]:
+    def _columns(self, child: MappedClass) -> list[AnyColumn]:
         return [mapper_of(child).columns[key] for key in self.keys]
 
-    def _check(self, child: type[Any], target: type[Any]) -> None:
+    def _check(self, child: MappedClass, target: MappedClass) -> None:
         place = f"{child.__name__}.{self.name}"
         missing = [name for name in (self.discriminator, *self.keys) if name not in mapper_of(child).columns]
         if missing or not self.keys:
             raise MappingError(
-                f"{place} is to use {', '.join(map(repr, missing)) or 'no column for the key'}, and {child.__name__} has "
-                'no such column; write GenericForeignKey("discriminator", "parent_id") with the names of two attributes'
+                f"{place} is to use {', '.join(map(repr, missing)) or 'no column for the key'}, and {child.__name__} "
+                'has no such column; write GenericForeignKey("discriminator", "parent_id") with the names of two '
+                "attributes"
             )
         keys = mapper_of(target).primary_key
         if len(keys) != len(self.keys):
@@ -194,28 +204,32 @@ class GenericForeignKey(AssociationParent[P]):
                 f"{place} keeps {len(self.keys)} value(s) for the key, and the primary key of {target.__name__} has "
                 f"{len(keys)} column(s); name one attribute for each: GenericForeignKey(discriminator, key, key...)"
             )
-        for ours, theirs in zip(self._columns(child), keys, strict=True):
-            if _python_type(ours) is not _python_type(theirs):
+        for referring, primary in zip(self._columns(child), keys, strict=True):
+            if _python_type(referring) is not _python_type(primary):
                 raise MappingError(
-                    f"{place} keeps keys as {ours.type!r} in {ours.name!r}, and {target.__name__} has {theirs.type!r}; "
-                    "databases compare only what is of one type"
+                    f"{place} keeps keys as {referring.type!r} in {referring.name!r}, and {target.__name__} has "
+                    f"{primary.type!r}; databases compare only what is of one type"
                 )
 
-    def _identity(self, child: type[Any], target: type[Any]) -> str:
-        collection = self._collection(child, target)
-        own = collection.identity if collection is not None else None
-        return self.identities.get(target.__name__) or own or table_of(mapper_of(target)).name
-
-    def _collection(self, child: type[Any], target: type[Any]) -> GenericRelationship[Any] | None:
-        found: tuple[GenericRelationship[Any], ...] = vars(target).get(COLLECTIONS, ())
-        for collection in found:
-            if collection.parent_attribute == self.name and issubclass(collection.target(), child):
-                return collection
-        return None
+    def _identity(self, child: MappedClass, target: MappedClass) -> object:
+        collection = find_collection(target, child, self.name)
+        given = self.identities.get(target.__name__)
+        if given is None and collection is not None:
+            given = collection.identity
+        if given is None:
+            given = table_of(mapper_of(target)).name
+        column = mapper_of(child).columns[self.discriminator]
+        identity = identity_in(column.type, given)
+        if identity is None:
+            raise MappingError(
+                f"{child.__name__}.{self.name} would store {given!r} for {target.__name__}, which is no value of "
+                f"{column.type!r} in {self.discriminator!r}; give one with identities={{{target.__name__!r}: ...}}"
+            )
+        return identity
 
     # -- targets -------------------------------------------------------------------------------------
 
-    def _targets(self, child: type[Any]) -> list[type[Any]]:
+    def _targets(self, child: MappedClass) -> list[MappedClass]:
         classes = mapped_classes(mapper_of(child).registry)
         names = {cls.__name__: cls for cls in classes}
         declared = list(dict.fromkeys(self._declared(child, names)))
@@ -225,7 +239,7 @@ class GenericForeignKey(AssociationParent[P]):
             )
         named = [] if declared else [names[name] for name in self.identities]
         targets = [target for each in [*declared, *named] for target in self._expand(child, each, classes)]
-        asking = [cls for cls in classes if self._collection(child, cls) is not None]
+        asking = [cls for cls in classes if find_collection(cls, child, self.name) is not None]
         if not declared:
             return list(dict.fromkeys([*targets, *asking]))
         for cls in asking:
@@ -237,27 +251,28 @@ class GenericForeignKey(AssociationParent[P]):
                 )
         return list(dict.fromkeys(targets))
 
-    def _expand(self, child: type[Any], declared: type[Any], classes: list[type[Any]]) -> list[type[Any]]:
+    def _expand(self, child: MappedClass, declared: MappedClass, classes: list[MappedClass]) -> list[MappedClass]:
         if is_mapped(declared):
             return [declared]
         below = [cls for cls in classes if issubclass(cls, declared)]
         if not below:
             raise MappingError(
-                f"{child.__name__}.{self.name} names {declared!r}, which is not mapped, and no mapped class derives from it"
+                f"{child.__name__}.{self.name} names {declared!r}, which is not mapped, and no mapped class derives "
+                "from it"
             )
         return [cls for cls in below if not any(cls is not other and issubclass(cls, other) for other in below)]
 
-    def _declared(self, child: type[Any], names: dict[str, type[Any]]) -> Iterator[type[Any]]:
-        """The classes in ``GenericForeignKey[...]``."""
-        # typing keeps the subscripted alias on objects that it has made; without it, identities= and collections remain.
+    def _declared(self, child: MappedClass, names: dict[str, MappedClass]) -> Iterator[MappedClass]:
+        """Yield the classes in ``GenericForeignKey[...]``."""
+        # typing keeps the subscripted alias on objects that it has made; without it, identities= and collections count.
         for argument in get_args(getattr(self, "__orig_class__", None)):
             yield from self._flatten(child, argument, names)
 
-    def _flatten(self, child: type[Any], argument: Any, names: dict[str, type[Any]]) -> Iterator[type[Any]]:
+    def _flatten(self, child: MappedClass, argument: object, names: dict[str, MappedClass]) -> Iterator[MappedClass]:
         if isinstance(argument, ForwardRef):
             argument = argument.__forward_arg__
         if isinstance(argument, str):
-            # The module knows aliases and imports, the registry what is imported for type checkers only, or is local.
+            # The module has aliases and imports; the registry has what is imported for type checkers only, or is local.
             scope = ChainMap(vars(sys.modules[child.__module__]), names)
             try:
                 argument = eval(argument, {}, scope)
@@ -271,16 +286,17 @@ class GenericForeignKey(AssociationParent[P]):
                 yield from self._flatten(child, each, names)
         elif isinstance(argument, (str, ForwardRef)):
             yield from self._flatten(child, argument, names)
-        elif isinstance(argument, type) and argument is not type(None) and argument is not object:
+        # Any and object: whatever has a collection of the child.
+        elif isinstance(argument, type) and argument not in (type(None), object, Any):
             yield argument
 
 
-def getattr_static(cls: type[Any], name: str) -> Any:
-    """The attribute as it stands in the class, without asking a descriptor for its value."""
+def getattr_static(cls: MappedClass, name: str) -> object:
+    """Return the attribute as it stands in the class, without asking a descriptor for its value."""
     return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
 
 
-def _python_type(column: ColumnElement[Any]) -> Any:
+def _python_type(column: AnyExpression) -> type[object] | None:
     try:
         return column.type.python_type
     except NotImplementedError:

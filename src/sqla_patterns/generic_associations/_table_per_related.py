@@ -1,4 +1,4 @@
-"""A table and a class of children for each parent class."""
+"""`TablePerRelated`: a table and a class of children for each parent class."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from types import new_class
 from typing import Any, Unpack, cast, overload
 
 from sqlalchemy import ColumnElement
-from sqlalchemy.orm import MappedAsDataclass, Mapper, RelationshipProperty, mapped_column, relationship
+from sqlalchemy.orm import MappedAsDataclass, mapped_column, relationship
+from sqlalchemy.orm.attributes import set_attribute
 
+from .._sqlalchemy import mapper_of
+from .._typing import AnyMapper, AnyRelationship, MappedClass, MappedObject
 from ..exceptions import MappingError
 from ._collection import (
     DEFAULT_CASCADE,
@@ -17,39 +20,39 @@ from ._collection import (
     OrderBy,
     T,
     TableOptions,
-    reference,
+    fill_table_name,
+    make_reference,
     related_class,
-    table_name,
     table_of,
 )
-from ._routes import Route, hidden_key, is_mapped, mapper_of
-
-__all__ = ("TablePerRelated",)
+from ._inspection import is_mapped
+from ._routes import Route, hidden_key
 
 
 class RelatedRoute(Route):
-    """The one route of a related class, an ordinary many-to-one."""
+    """The only route of a related class, an ordinary many-to-one."""
 
     is_one_of_several = False
 
-    def is_none(self, entity: Any) -> ColumnElement[bool]:
-        """The criterion that the foreign key is NULL."""
+    def is_none(self, entity: object) -> ColumnElement[bool]:
+        """Return the criterion that the foreign key is NULL."""
         return self.attribute(entity) == None  # noqa: E711
 
-    def release(self, child: Any) -> None:
-        """Take the child off the route."""
+    def release(self, child: object) -> list[MappedObject | None]:
+        """Take the child off the route; SQLAlchemy finds the orphan."""
         if self.load(child) is not None:
-            setattr(child, self.key, None)
+            set_attribute(child, self.key, None)
+        return []
 
-    def inserted(self, child: Any) -> None:
-        """A foreign key that is NULL is known to lead nowhere."""
+    def set_absent_parent(self, child: object) -> None:
+        """Do nothing: where the foreign key is NULL, SQLAlchemy emits no SELECT."""
 
 
 class TablePerRelated(AssociatedCollection[C]):
     """A collection of a class made for the parent class, with a table of its own and an ordinary foreign key.
 
-    The target is a mixin that is not mapped; ``related_class(Customer.addresses)`` is the class to construct. On dataclass bases the
-    target is a `MappedAsDataclass` mixin.
+    The target is a mixin that is not mapped; ``related_class(Customer.addresses)`` is the class to construct. On
+    dataclass bases the target is a `MappedAsDataclass` mixin.
 
     The arguments:
 
@@ -87,7 +90,7 @@ class TablePerRelated(AssociatedCollection[C]):
     ) -> None: ...
     def __init__(
         self,
-        target: type[Any],
+        target: MappedClass,
         *,
         collection_class: Any = list,
         order_by: Any = None,
@@ -95,13 +98,13 @@ class TablePerRelated(AssociatedCollection[C]):
         ondelete: str | None = "CASCADE",
         table_name: str = "{table}_{attribute}",
     ) -> None:
-        """Say what is in the collection."""
+        """Configure the collection; the arguments are those of the class."""
         super().__init__(cascade=cascade, order_by=order_by, collection_class=collection_class)
         self._target = target
         self._ondelete = ondelete
         self._table_name = table_name
 
-    def declare(self, parent: type[Any]) -> RelationshipProperty[Any]:
+    def declare(self, parent: MappedClass) -> AnyRelationship:
         """Make the relationship of a class that is about to be mapped."""
         if not isinstance(cast("Any", self._target), type) or is_mapped(self._target):
             raise MappingError(
@@ -110,8 +113,8 @@ class TablePerRelated(AssociatedCollection[C]):
             )
         if issubclass(_base_of(parent), MappedAsDataclass) and not issubclass(self._target, MappedAsDataclass):
             raise MappingError(
-                f"{parent.__name__} is on a dataclass base, so the target of {parent.__name__}.{self.name} must be a dataclass "
-                f"too: class {self._target.__name__}(MappedAsDataclass)"
+                f"{parent.__name__} is on a dataclass base, so the target of {parent.__name__}.{self.name} must be a "
+                f"dataclass too: class {self._target.__name__}(MappedAsDataclass)"
             )
         return self.relationship(
             lambda: related_class(getattr(parent, self.name)),
@@ -119,42 +122,44 @@ class TablePerRelated(AssociatedCollection[C]):
             cascade=self.cascade,
         )
 
-    def mapped(self, parent: Mapper[Any]) -> Callable[[], type[Any]]:
+    def connect_child(self, parent: AnyMapper) -> Callable[[], MappedClass]:
         """Make and map the class of the children."""
-        cls, own = parent.class_, table_of(parent)
+        cls, table = parent.class_, table_of(parent)
         key = hidden_key("parent", cls, self.name)
         base = _base_of(cls)
-        columns, constraint = reference(own, own.name, self._ondelete)
-        namespace: dict[str, Any] = {
+        columns, constraint = make_reference(table, prefix=table.name, ondelete=self._ondelete)
+        namespace: dict[str, object] = {
             "__module__": cls.__module__,
-            "__qualname__": f"{cls.__qualname__}.{self._name(cls)}",
+            "__qualname__": f"{cls.__qualname__}.{self._related_name(cls)}",
             "__doc__": f"What {cls.__name__}.{self.name} holds.",
-            "__tablename__": table_name(self._table_name, cls, own, self.name),
+            "__tablename__": fill_table_name(self._table_name, parent=cls, table=table, attribute=self.name),
             # After the columns of the mixin. A child that its parent owns cannot be without one.
             **{
                 column.name: mapped_column(column.type, nullable=not self.owns, index=True, sort_order=1)
                 for column in columns
             },
         }
-        if own.schema is not None and not hasattr(self._target, "__table_args__"):
-            namespace["__table_args__"] = {"schema": own.schema}
-        related = new_class(self._name(cls), (self._target, base), exec_body=lambda body: body.update(namespace))
+        if table.schema is not None and not hasattr(self._target, "__table_args__"):
+            namespace["__table_args__"] = {"schema": table.schema}
+        related = new_class(
+            self._related_name(cls), (self._target, base), exec_body=lambda body: body.update(namespace)
+        )
         # Pickle finds a class by its name in its module, and a checker of references by its place.
         setattr(cls, related.__name__, related)
         mapper = mapper_of(related)
         table_of(mapper).append_constraint(constraint)
-        own_columns = [table_of(mapper).c[column.name] for column in columns]
-        mapper.add_property(key, relationship(cls, foreign_keys=own_columns, back_populates=self.name))
+        keys = [table_of(mapper).c[column.name] for column in columns]
+        mapper.add_property(key, relationship(cls, foreign_keys=keys, back_populates=self.name))
         self.connect(RelatedRoute(related, key, cls, self.name, owns=self.owns))
         return lambda: related
 
-    def _name(self, parent: type[Any]) -> str:
+    def _related_name(self, parent: MappedClass) -> str:
         plain = f"{parent.__name__}{self._target.__name__}"
         return f"{plain}{self.name.title().replace('_', '')}" if plain in vars(parent) else plain
 
 
-def _base_of(cls: type[Any]) -> type[Any]:
-    """The declarative base of a class: the one that has the registry."""
+def _base_of(cls: MappedClass) -> type[Any]:
+    """Return the declarative base of a class, which is the one that has the registry."""
     for base in cls.__mro__:
         if "registry" in vars(base) and not is_mapped(base):
             return base
