@@ -1,20 +1,21 @@
-"""The attribute of a class that shows a dictionary on its instances."""
+"""`DictAttribute`, the descriptor that gives the objects of a mapped class their dictionary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, Never, Self, TypeVar, overload
+from typing import Final, Generic, Never, Self, TypeVar, overload
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import inspect
-from sqlalchemy.orm import Mapper, QueryableAttribute
+from sqlalchemy.orm import QueryableAttribute
 
+from .._functions import call_named
+from .._sqlalchemy import mapper_of
+from .._typing import AnyAttribute, AnyMapper, MappedClass
 from ..exceptions import InvalidArgumentError
-from ._asyncio import AsyncWriteOnlyDict
-from ._mapping import WriteOnlyDict
-from ._shape import Shape
-
-__all__ = ("DictAttribute", "async_write_only_dict", "write_only_dict")
+from ._async_write_only_dict import AsyncWriteOnlyDict
+from ._config import DictConfig
+from ._keys import key_converter
+from ._write_only_dict import WriteOnlyDict
 
 D_co = TypeVar("D_co", covariant=True)
 K = TypeVar("K")
@@ -27,14 +28,14 @@ def write_only_dict(
     """Show a write-only collection as a dictionary.
 
     Args:
-        target: the relationship, a ``WriteOnlyMapped`` of the same class.
-        member: returns the class of the values, as in ``lambda: Child``.
-        key: returns its attribute that is the key, as in ``lambda: Child.key``. Put a unique constraint over the foreign key
-            and this column: it is the index that makes the lookups fast.
+        target: The name of the relationship, a ``WriteOnlyMapped`` of the same class.
+        member: Returns the class of the values, as in ``lambda: Child``.
+        key: Returns the attribute of that class which is the key, as in ``lambda: Child.key``. Put a unique constraint
+            over the foreign key and this column: it is the index that makes the lookups fast.
 
     Raises:
-        InvalidArgumentError: on use, if the relationship is not write-only, holds another class, or the class has no such
-            column.
+        InvalidArgumentError: On first use, if the relationship is not write-only, holds another class, or the class
+            has no such column.
     """
     return DictAttribute[WriteOnlyDict[K, V]](target, member, key, WriteOnlyDict[K, V])
 
@@ -42,40 +43,45 @@ def write_only_dict(
 def async_write_only_dict(
     target: str, member: Callable[[], type[V]], key: Callable[[], QueryableAttribute[K]]
 ) -> DictAttribute[AsyncWriteOnlyDict[K, V]]:
-    """Show a write-only collection as a dictionary whose operations are awaited; the arguments are those of `write_only_dict`.
+    """Show a write-only collection as a dictionary whose operations are awaited.
+
+    Args:
+        target: As for `write_only_dict`.
+        member: As for `write_only_dict`.
+        key: As for `write_only_dict`.
 
     Raises:
-        InvalidArgumentError: on use, as with `write_only_dict`.
+        InvalidArgumentError: On first use, as with `write_only_dict`.
     """
     return DictAttribute[AsyncWriteOnlyDict[K, V]](target, member, key, AsyncWriteOnlyDict[K, V])
 
 
 class DictAttribute(Generic[D_co]):
-    """The attribute of a class that `write_only_dict` and `async_write_only_dict` make; an instance shows its dictionary."""
+    """An attribute made by `write_only_dict` or `async_write_only_dict`; read on an object, it is a dictionary."""
 
     def __init__(
         self,
         target: str,
-        member: Callable[[], type[Any]],
-        key: Callable[[], QueryableAttribute[Any]],
-        show: Callable[[Any, Shape], D_co],
+        member: Callable[[], type[object]],
+        key: Callable[[], AnyAttribute],
+        make_dict: Callable[[object, DictConfig], D_co],
     ) -> None:
         self._target: Final = target
         self._member: Final = member
-        self._key: Final = key
-        self._show: Final = show
+        self._key: Final[Callable[[], object]] = key
+        self._make_dict: Final = make_dict
         self._name = target
-        self._shapes: Final = WeakKeyDictionary[type[Any], Shape]()
+        self._configs: Final = WeakKeyDictionary[type[object], DictConfig]()
 
-    def __set_name__(self, owner: type[Any], name: str) -> None:
+    def __set_name__(self, owner: type[object], name: str) -> None:
         self._name = name
 
     @overload
-    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
+    def __get__(self, instance: None, owner: type[object]) -> Self: ...
     @overload
-    def __get__(self, instance: object, owner: type[Any]) -> D_co: ...
-    def __get__(self, instance: object | None, owner: type[Any]) -> Self | D_co:
-        return self if instance is None else self._show(instance, self._shape(type(instance)))
+    def __get__(self, instance: object, owner: type[object]) -> D_co: ...
+    def __get__(self, instance: object | None, owner: type[object]) -> Self | D_co:
+        return self if instance is None else self._make_dict(instance, self._config(type(instance)))
 
     def __set__(self, instance: object, value: Never) -> None:
         raise AttributeError(
@@ -83,12 +89,13 @@ class DictAttribute(Generic[D_co]):
             "use update(), and clear() before it to replace everything"
         )
 
-    def _shape(self, owner: type[Any]) -> Shape:
-        if owner not in self._shapes:
-            self._shapes[owner] = self._resolve(inspect(owner))
-        return self._shapes[owner]
+    def _config(self, owner: MappedClass) -> DictConfig:
+        if owner not in self._configs:
+            self._configs[owner] = self._resolve(mapper_of(owner))
+        return self._configs[owner]
 
-    def _resolve(self, owner: Mapper[Any]) -> Shape:
+    def _resolve(self, owner: AnyMapper) -> DictConfig:
+        """Call the functions that the user has given, and check what they return."""
         label = f"{owner.class_.__name__}.{self._name}"
         relationship = owner.relationships.get(self._target)
         if relationship is None or relationship.lazy != "write_only":
@@ -96,8 +103,8 @@ class DictAttribute(Generic[D_co]):
                 f"{label} needs a write-only relationship {self._target!r}; map it as "
                 f"{self._target}: WriteOnlyMapped[...] = relationship(...)"
             )
-        member, mapper = self._member(), relationship.mapper
-        key: Any = self._key()
+        member, mapper = call_named(self._member, label), relationship.mapper
+        key = call_named(self._key, label)
         if member is not mapper.class_:
             raise InvalidArgumentError(
                 f"{label} is a dictionary of {member!r}, and {self._target!r} holds {mapper.class_.__name__}; "
@@ -107,11 +114,13 @@ class DictAttribute(Generic[D_co]):
             raise InvalidArgumentError(
                 f"{label} has {key!r} as its key; return a column attribute of {mapper.class_.__name__}"
             )
-        return Shape(
+        return DictConfig(
             label=label,
+            owner=relationship.parent.class_,
             relationship=self._target,
             member=member,
             key=getattr(member, key.key),
             nullable=any(getattr(column, "nullable", True) for column in mapper.column_attrs[key.key].columns),
-            identity=tuple(getattr(member, mapper.get_property_by_column(each).key) for each in mapper.primary_key),
+            primary_key=tuple(getattr(member, mapper.get_property_by_column(each).key) for each in mapper.primary_key),
+            to_column_value=key_converter(mapper.column_attrs[key.key].columns[0].type),
         )
