@@ -1,72 +1,92 @@
-"""Histories of many-to-many relationships.
+"""Map the histories of many-to-many relationships.
 
-The rows of a ``secondary`` table get intervals in a table ``<secondary>_history``, one row for each time two objects were associated; the interval
-of what is associated now is open. After a flush that touched such a relationship, two statements compare both tables for the objects
-concerned, and close and open intervals. What the unit of work does to associations, from which side and how, does not matter then.
+A table ``<secondary>_history`` has a row for each period during which two objects were associated; the period of a
+present association has no end. After a flush that has changed such a relationship, two statements compare both tables
+for the objects concerned, end periods and begin new ones. So it does not matter how, and from which side, the unit of
+work has changed the associations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from typing import TypeGuard, cast
 
 from sqlalchemy import (
     Column,
+    Connection,
     Index,
     Integer,
     Table,
     event,
 )
-from sqlalchemy.orm import Mapper, RelationshipProperty
+from sqlalchemy.orm import RelationshipProperty, Session
 
+from .._sql import is_table
+from .._sqlalchemy import has_secondary, secondary_argument
+from .._typing import AnyColumn, AnyExpression, AnyMapper, AnyRelationship, MappedClass
 from ..exceptions import MappingError
 from . import _tables
-from ._config import VersionConfig, config_of
+from ._config import VersionConfig, require_config
 from ._errors import NotVersionedError
-from ._sa import has_secondary, secondary_argument
-from ._tables import ASSOCIATION, ENDED_BY, REVISION, VALID_FROM, VALID_TO
+from ._names import ASSOCIATIONS_ATTRIBUTE, ENDED_BY, HISTORY_ID, REVISION, TARGETS_ATTRIBUTE, VALID_FROM, VALID_TO
+from ._table_records import ASSOCIATION_HISTORY, record, recorded
 from ._types import UTCDateTime
-
-__all__ = ("HISTORY_ID", "TARGETS", "Association", "association_of", "associations_of", "map_associations")
-
-_ASSOCIATIONS = "__sqla_version_associations__"
-TARGETS = "__sqla_version_targets__"
-HISTORY_ID = "history_id"
 
 
 @dataclass(eq=False)
 class Association:
-    """A many-to-many relationship of a versioned class, and the history of its rows."""
+    """A many-to-many relationship of a versioned class, with the history of its rows.
+
+    Attributes:
+        config: The configuration of the class.
+        relation: The relationship.
+        secondary: The table between both classes.
+        history: The history of `secondary`.
+    """
 
     config: VersionConfig
-    relation: RelationshipProperty[Any]
+    relation: AnyRelationship
     secondary: Table
     history: Table
 
     @property
-    def owner(self) -> list[tuple[Column[Any], Column[Any]]]:
-        """Columns of the secondary table with those of the owner that they refer to."""
-        return [(cast("Any", there), cast("Any", here)) for here, there in self.relation.synchronize_pairs]
+    def owner(self) -> list[tuple[AnyColumn, AnyColumn]]:
+        """Return the columns of the secondary table with those of the owner that they refer to."""
+        return _pairs_of_columns(self.relation.synchronize_pairs)
 
     @property
-    def target(self) -> list[tuple[Column[Any], Column[Any]]]:
-        """Columns of the secondary table with those of the target that they refer to."""
-        pairs = self.relation.secondary_synchronize_pairs or ()
-        return [(cast("Any", there), cast("Any", here)) for here, there in pairs]
+    def target(self) -> list[tuple[AnyColumn, AnyColumn]]:
+        """Return the columns of the secondary table with those of the target that they refer to."""
+        return _pairs_of_columns(self.relation.secondary_synchronize_pairs or ())
 
     @property
-    def data(self) -> list[Column[Any]]:
+    def data(self) -> list[AnyColumn]:
+        """Return the columns of the secondary table that the history has too."""
         return [column for column in self.secondary.c if column.key in self.history.c]
+
+    def connection(self, session: Session) -> Connection:
+        """Return the connection on which a session reads the history."""
+        return session.connection(bind_arguments={"mapper": self.config.root.mapper, "clause": self.history})
+
+
+def _pairs_of_columns(pairs: Iterable[tuple[AnyExpression, AnyExpression]]) -> list[tuple[AnyColumn, AnyColumn]]:
+    """Return the columns of a secondary table with the columns that they refer to."""
+    return [(cast("AnyColumn", secondary), cast("AnyColumn", referred)) for referred, secondary in pairs]
 
 
 # -- mapping -------------------------------------------------------------------------------------
 
 
 def map_associations(config: VersionConfig) -> None:
-    """Make history tables for the associations of a class, as soon as their tables are known."""
+    """Make history tables for the associations of a class, as soon as their secondary tables are known.
+
+    Raises:
+        MappingError: ``VersionOptions(associations=...)`` names something else than a many-to-many relationship.
+    """
     for name in config.options.associations:
-        found: Any = config.mapper.get_property(name) if config.mapper.has_property(name) else None
-        if found is None:
+        relation = config.mapper.get_property(name) if config.mapper.has_property(name) else None
+        if relation is None:
             if config.parent is None and not config.mapper.polymorphic_map:
                 raise MappingError(
                     f"{config.name}: associations= names {name!r}, which is no relationship of the class"
@@ -74,106 +94,114 @@ def map_associations(config: VersionConfig) -> None:
             continue
         if config.parent is not None and config.parent.mapper.has_property(name):
             continue
-        if not _is_relationship(found):
+        if not _is_relationship(relation):
             raise MappingError(f"{config.name}: associations= names {name!r}, which is no relationship")
-        relation = found
         table = secondary_argument(relation, config.mapper)
         if table is not None:
             _register(config, relation, table)
         elif not has_secondary(relation):
             raise MappingError(
-                f"{config.name}: associations= names {name!r}, which has no secondary= table; version the class at its other end instead"
+                f"{config.name}: associations= names {name!r}, which has no secondary= table; version the class at its "
+                "other end instead"
             )
         else:
             _register_later(config, relation)
     if config.options.associations:
-        event.listen(config.cls, "mapper_configured", _mark_targets)
+        event.listen(config.cls, "mapper_configured", _register_targets)
 
 
-def _is_relationship(found: Any) -> TypeGuard[RelationshipProperty[Any]]:
-    return isinstance(found, RelationshipProperty)
+def _is_relationship(value: object) -> TypeGuard[AnyRelationship]:
+    return isinstance(value, RelationshipProperty)
 
 
-def _register_later(config: VersionConfig, relation: RelationshipProperty[Any]) -> None:
-    def configured(mapper: Mapper[Any], _: type[Any]) -> None:
+def _register_later(config: VersionConfig, relation: AnyRelationship) -> None:
+    """Register an association when mappers are configured, and its secondary table is known."""
+
+    def configured(mapper: AnyMapper, _: MappedClass) -> None:
         table = relation.secondary
-        if _tables.is_table(table) and relation.key not in _own(config.cls, _ASSOCIATIONS):
+        if is_table(table) and relation.key not in _associations_on(config.cls, ASSOCIATIONS_ATTRIBUTE):
             _register(config, relation, table)
 
     event.listen(config.cls, "mapper_configured", configured)
 
 
-def _own(cls: type[Any], name: str) -> dict[str, Association]:
-    found = vars(cls).get(name)
+def _associations_on(cls: MappedClass, name: str) -> dict[str, Association]:
+    """Return the dictionary of associations that a class has in attribute `name`, which is made if it is missing."""
+    found: dict[str, Association] | None = vars(cls).get(name)
     if found is None:
         found = {}
         setattr(cls, name, found)
-    return cast("dict[str, Association]", found)
+    return found
 
 
-def _register(config: VersionConfig, relation: RelationshipProperty[Any], secondary: Table) -> None:
-    history = secondary.info.get(ASSOCIATION)
+def _register(config: VersionConfig, relation: AnyRelationship, secondary: Table) -> None:
+    """Add an association to a class, and make the history of its secondary table."""
+    history = recorded(secondary, ASSOCIATION_HISTORY)
     if history is None:
-        history = _build(config, secondary)
-        secondary.info[ASSOCIATION] = history
-    _own(config.cls, _ASSOCIATIONS)[relation.key] = Association(config, relation, secondary, history)
+        history = _build_history(config, secondary)
+        record(secondary, ASSOCIATION_HISTORY, history)
+    _associations_on(config.cls, ASSOCIATIONS_ATTRIBUTE)[relation.key] = Association(
+        config, relation, secondary, history
+    )
 
 
-def _build(config: VersionConfig, secondary: Table) -> Table:
-    columns: list[Column[Any]] = [Column(HISTORY_ID, Integer, primary_key=True)]
+def _build_history(config: VersionConfig, secondary: Table) -> Table:
+    """Return a new history table for a secondary table."""
+    columns: list[AnyColumn] = [Column(HISTORY_ID, Integer, primary_key=True)]
     taken = {HISTORY_ID, VALID_FROM, VALID_TO, REVISION, ENDED_BY}
     for column in secondary.c:
         if column.key in taken:
             raise MappingError(
-                f"table {secondary.fullname!r} has a column {column.key!r}, and its history one of its own; give yours another key"
+                f"table {secondary.fullname!r} has a column {column.key!r}, and its history one of its own; give yours "
+                "another key"
             )
         copy = _tables.copy_column(column)
-        copy.primary_key, copy.nullable = False, column.nullable and not column.primary_key
+        # NOT NULL as in the secondary table for what refers to owner and target; the rest may come later, as NULL.
+        is_key = column.primary_key or bool(column.foreign_keys)
+        copy.primary_key, copy.nullable = False, column.nullable and not column.primary_key if is_key else True
         columns.append(copy)
     columns += [Column(VALID_FROM, UTCDateTime(), nullable=False), Column(VALID_TO, UTCDateTime(), nullable=True)]
     if config.options.revision is not None:
-        kind = _tables.revision_type(config.options)
+        kind = _tables.revision_type(config.options.revision)
         columns += [Column(REVISION, kind, nullable=True), Column(ENDED_BY, kind, nullable=True)]
     history = Table(_tables.history_name(secondary.name), secondary.metadata, *columns, schema=secondary.schema)
     keys = [history.c[column.key] for column in secondary.primary_key or secondary.c if column.key in history.c]
     Index(_tables.history_name(f"ix_{secondary.name}"), *keys)
-    pairs = [(column, history.c[column.key]) for column in secondary.c]
-
-    def complete(*_: object, **__: object) -> None:
-        _tables.complete_types(pairs)
-
-    complete()
-    event.listen(history, "before_create", complete)
+    complete = _tables.complete_types(history, [(column, history.c[column.key]) for column in secondary.c])
+    event.listen(config.cls, "mapper_configured", complete)
     return history
 
 
-def _mark_targets(mapper: Mapper[Any], cls: type[Any]) -> None:
-    """Have the classes at the other end found when their objects are deleted."""
-    for association in associations_of(cast("VersionConfig", config_of(cls))):
+def _register_targets(mapper: AnyMapper, cls: MappedClass) -> None:
+    """Store the associations of a class on the classes at the other end, for when their objects are deleted."""
+    for association in associations_of(require_config(cls)):
         target = association.relation.entity.mapper.base_mapper.class_
-        _own(target, TARGETS)[f"{association.config.name}.{association.relation.key}"] = association
+        _associations_on(target, TARGETS_ATTRIBUTE)[f"{association.config.name}.{association.relation.key}"] = (
+            association
+        )
 
 
 def associations_of(config: VersionConfig) -> list[Association]:
-    """The associations of a class, inherited ones included."""
+    """Return the associations of a class, with inherited ones."""
     found: list[Association] = []
     member: VersionConfig | None = config
     while member is not None:
-        found += vars(member.cls).get(_ASSOCIATIONS, {}).values()
+        found += vars(member.cls).get(ASSOCIATIONS_ATTRIBUTE, {}).values()
         member = member.parent
     return found
 
 
 def association_of(config: VersionConfig, name: str) -> Association:
-    """The association called `name`.
+    """Return the association of a class by the name of its relationship.
 
     Raises:
-        NotVersionedError: there is none.
+        NotVersionedError: The relationship has no history.
     """
     _ = config.mapper.relationships  # configures mappers
     for association in associations_of(config):
         if association.relation.key == name:
             return association
     raise NotVersionedError(
-        f"{config.name}.{name} has no history; say __versioned__ = VersionOptions(associations=({name!r},)) in {config.root.name}"
+        f"{config.name}.{name} has no history; say __versioned__ = VersionOptions(associations=({name!r},)) in "
+        f"{config.root.name}"
     )

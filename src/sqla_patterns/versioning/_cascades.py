@@ -1,20 +1,21 @@
-"""Rows that the database itself deletes or changes: ``ON DELETE CASCADE`` and ``SET NULL`` below a row that is deleted.
+"""Write the history of rows that the database itself deletes or changes: ``ON DELETE CASCADE`` and ``SET NULL``.
 
-The ORM does not see them with ``passive_deletes``, nor after a bulk DELETE. When a versioned class is configured, the tables that it refers to that
-way are told; right before a row of theirs is deleted, what hangs below it is captured. What the unit of work has deleted by itself is gone by
-then, so that nothing is captured twice.
+The ORM does not see these rows with ``passive_deletes``, nor in a bulk DELETE. When a versioned class is configured,
+its foreign keys of this kind are recorded on the tables that they refer to. Right before a row of such a table is
+deleted, the rows that depend on it are copied. Those that the unit of work deletes itself do not exist any more then,
+so that nothing is copied twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Final, TypeAlias
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     ForeignKeyConstraint,
-    Select,
     Table,
     and_,
     event,
@@ -22,26 +23,32 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import NoReferenceError
-from sqlalchemy.orm import InstanceState, Mapper, Session
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.exc import UnmappedColumnError
 
-from ._capture import capture
-from ._clauses import bound, bound_values, captured, chunks, key_in, new_values
-from ._config import VersionConfig, config_of, hierarchy
+from .._sql import chunks, is_table, key_in
+from .._sqlalchemy import flushed_states, mappers_of, values_before_changes
+from .._typing import AnyColumn, AnyMapper, AnySelect, AnyState
+from ._config import KeyValues, VersionConfig, config_of, config_of_table, hierarchy, pk_of
+from ._expressions import bind_values, is_captured, stamp_parameters, version_values
 from ._flush import before_delete
-from ._sa import flushed_states
-from ._session import flush_context, session_versions
+from ._history_writer import capture_matching
+from ._session import flush_context, session_of, session_versions
+from ._table_records import RecordKey, record, recorded
 
-__all__ = ("cascades_of", "delete_below", "follow_keys")
-
-_EDGES = "sqla_patterns.versioning.cascades"
-_INFO = "sqla_patterns.versioning"
+#: What a row has in some columns.
+_Values: TypeAlias = "dict[AnyColumn, object]"
 
 
 @dataclass(frozen=True, eq=False)
-class _Edge:
-    """A foreign key by which the database carries a deletion on."""
+class Cascade:
+    """A foreign key through which the database deletes or changes rows when the row that they refer to is deleted.
+
+    Attributes:
+        constraint: The foreign key.
+        deletes: Whether the rows are deleted; else the columns of the foreign key are set to NULL.
+    """
 
     constraint: ForeignKeyConstraint
     deletes: bool
@@ -51,21 +58,24 @@ class _Edge:
         return self.constraint.table
 
     @property
-    def columns(self) -> list[Any]:
+    def columns(self) -> list[AnyColumn]:
         return [element.parent for element in self.constraint.elements]
 
     @property
-    def referred(self) -> list[Any]:
+    def referred(self) -> list[AnyColumn]:
         return [element.column for element in self.constraint.elements]
 
 
-def cascades_of(table: object) -> list[_Edge]:
-    """What the database deletes or changes together with rows of `table`, as far as it leads to something versioned."""
-    return cast("list[_Edge]", table.info.get(_EDGES, [])) if isinstance(table, Table) else []
+CASCADES: Final = RecordKey[list[Cascade]]("cascades")
 
 
-def follow_keys(mapper: Mapper[Any], tables: Iterable[Table]) -> None:
-    """Tell the tables that `tables` refer to, and those that they refer to, to look after them when rows are deleted."""
+def cascades_of(table: object) -> list[Cascade]:
+    """Return the foreign keys to `table` through which versioned rows are deleted or changed, perhaps indirectly."""
+    return (recorded(table, CASCADES) or []) if is_table(table) else []
+
+
+def record_cascades(mapper: AnyMapper, tables: Iterable[Table]) -> None:
+    """Record the cascades that lead to `tables`, and listen for deletions of the rows in which they begin."""
     todo, seen = list(tables), set[Table]()
     while todo:
         table = todo.pop()
@@ -74,41 +84,44 @@ def follow_keys(mapper: Mapper[Any], tables: Iterable[Table]) -> None:
         seen.add(table)
         for constraint in table.foreign_key_constraints:
             rule = (constraint.ondelete or "").upper()
-            if rule not in {"CASCADE", "SET NULL"} or (rule == "SET NULL" and _INFO not in table.info):
+            if rule not in {"CASCADE", "SET NULL"} or (rule == "SET NULL" and config_of_table(table) is None):
                 continue
             try:
                 above = constraint.referred_table
             except NoReferenceError:
                 continue
-            edges: list[_Edge] = above.info.setdefault(_EDGES, [])
-            if not any(edge.constraint is constraint for edge in edges):
-                edges.append(_Edge(constraint, deletes=rule == "CASCADE"))
-            for each in mapper.registry.mappers:
+            cascades = cascades_of(above)
+            if not any(cascade.constraint is constraint for cascade in cascades):
+                record(above, CASCADES, [*cascades, Cascade(constraint, deletes=rule == "CASCADE")])
+            for each in mappers_of(mapper.registry):
                 if above in each.tables and not event.contains(each.class_, "before_delete", before_parent_delete):
                     event.listen(each.class_, "before_delete", before_parent_delete, raw=True)
             todo.append(above)
 
 
-def before_parent_delete(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
-    """A listener of classes that need not be versioned themselves."""
+def before_parent_delete(mapper: AnyMapper, connection: Connection, state: AnyState) -> None:
+    """Copy the rows that the database deletes or changes together with the objects that the flush deletes.
+
+    The listener is also attached to classes that are not versioned.
+    """
     if config_of(mapper.class_) is not None:
-        # First the row itself: where tables cascade into each other, the search below comes by it again.
+        # First the row itself: if tables cascade into each other, the search below finds it again.
         before_delete(mapper, connection, state)
-    session = cast("Session", state.session)
+    session = session_of(state)
     versions = session_versions(session)
-    if state in versions.parents or versions.disabled:
+    if state in versions.checked_parents or versions.disabled:
         return
     states = list(flushed_states(flush_context(session), mapper, deletes=True)) or [state]
-    versions.parents.update(states)
-    tables: dict[Any, None] = dict.fromkeys(table for each in states for table in each.mapper.tables)
-    for table in tables:
-        if cascades_of(table):
-            mine = [each for each in states if table in each.mapper.tables]
-            rows = [{column: _value(each, column) for column in table.c} for each in mine]
-            delete_below(session, mapper, table, rows)
+    versions.checked_parents.update(states)
+    for table in dict.fromkeys(table for each in states for table in each.mapper.tables):
+        if is_table(table) and cascades_of(table):
+            in_table = [each for each in states if table in each.mapper.tables]
+            rows = [{column: _value(each, column) for column in table.c} for each in in_table]
+            capture_dependent_rows(session, mapper, table, rows)
 
 
-def _value(state: InstanceState[Any], column: Any) -> Any:
+def _value(state: AnyState, column: AnyColumn) -> object:
+    """Return what the row of an object has in a column, None if that is not mapped."""
     identity = dict(zip(state.mapper.primary_key, state.identity or (), strict=False))
     if column in identity:
         return identity[column]
@@ -116,65 +129,88 @@ def _value(state: InstanceState[Any], column: Any) -> Any:
         key = state.mapper.get_property_by_column(column).key
     except UnmappedColumnError:
         return None
-    return state.committed_state.get(key, state.dict.get(key))
+    return values_before_changes(state).get(key, state.dict.get(key))
 
 
-def delete_below(session: Session, mapper: Mapper[Any] | None, table: Table, rows: list[dict[Any, Any]]) -> None:
-    """Capture what the database will delete or change below `rows` of `table`."""
+def capture_dependent_rows(session: Session, mapper: AnyMapper | None, table: Table, rows: list[_Values]) -> None:
+    """Copy the rows that the database will delete or change when `rows` of `table` are deleted.
+
+    Args:
+        session: The session that deletes the rows.
+        mapper: The mapper of `table`, None if it has none.
+        table: The table of the rows.
+        rows: What the rows have in the columns that cascades refer to.
+    """
     connection = session.connection(bind_arguments={"mapper": mapper} if mapper is not None else {"clause": table})
     if connection.dialect.name == "sqlite" and not connection.exec_driver_sql("PRAGMA foreign_keys").scalar():
-        return  # SQLite carries nothing on unless told to
-    _below(session, connection, table, rows, set())
+        return  # SQLite does not cascade without this setting
+    _capture_dependent_rows(session, connection, table, rows, set())
 
 
-def _below(
-    session: Session, connection: Connection, table: Table, rows: list[dict[Any, Any]], seen: set[tuple[Any, ...]]
+def _capture_dependent_rows(
+    session: Session, connection: Connection, table: Table, rows: list[_Values], seen: set[tuple[object, ...]]
 ) -> None:
-    for edge in cascades_of(table):
-        keys = [tuple(row.get(column) for column in edge.referred) for row in rows]
+    for cascade in cascades_of(table):
+        keys = [tuple(row.get(column) for column in cascade.referred) for row in rows]
         for chunk in chunks(key for key in dict.fromkeys(keys) if None not in key):
-            criterion = key_in(edge.columns, chunk)
-            config = cast("VersionConfig | None", edge.table.info.get(_INFO))
-            below: list[dict[Any, Any]] = []
-            if edge.deletes and cascades_of(edge.table):
-                below = _rows(connection, edge.table, criterion, seen)
-            if config is not None and edge.table is config.root.pair.main:
-                _capture(session, connection, config.root, edge, criterion, chunk)
-            if below:
-                _below(session, connection, edge.table, below, seen)
+            criterion = key_in(cascade.columns, chunk)
+            config = config_of_table(cascade.table)
+            dependent: list[_Values] = []
+            if cascade.deletes and cascades_of(cascade.table):
+                dependent = _select_unseen(connection, cascade.table, criterion, seen)
+            if config is not None and cascade.table is config.root.pair.main:
+                _capture(session, connection, config.root, cascade, criterion, chunk)
+            if dependent:
+                _capture_dependent_rows(session, connection, cascade.table, dependent, seen)
 
 
-def _rows(connection: Connection, table: Table, criterion: Any, seen: set[tuple[Any, ...]]) -> list[dict[Any, Any]]:
-    wanted = {column for edge in cascades_of(table) for column in edge.referred}
-    columns = list(dict.fromkeys([*table.primary_key, *wanted]))
-    statement: Select[Any] = select(*columns).where(criterion)
-    rows: list[dict[Any, Any]] = []
+def _select_unseen(
+    connection: Connection, table: Table, criterion: ColumnElement[bool], seen: set[tuple[object, ...]]
+) -> list[_Values]:
+    """Return the rows that match a criterion and are not in `seen`, and add them to `seen`.
+
+    Tables may cascade into each other, or into themselves.
+    """
+    referred = {column for cascade in cascades_of(table) for column in cascade.referred}
+    columns = list(dict.fromkeys([*table.primary_key, *referred]))
+    statement: AnySelect = select(*columns).where(criterion)
+    rows: list[_Values] = []
     for row in connection.execute(statement):
-        mark = (table.fullname, *row)
-        if mark not in seen:
-            seen.add(mark)
+        entry = (table.fullname, *row)
+        if entry not in seen:
+            seen.add(entry)
             rows.append(dict(zip(columns, row, strict=True)))
     return rows
 
 
 def _capture(
-    session: Session, connection: Connection, root: VersionConfig, edge: _Edge, criterion: Any, keys: list[Any]
+    session: Session,
+    connection: Connection,
+    root: VersionConfig,
+    cascade: Cascade,
+    criterion: ColumnElement[bool],
+    keys: list[KeyValues],
 ) -> None:
-    stamp_free = and_(criterion, ~captured(root))
-    if edge.deletes:
-        capture(session, root, stamp_free, hierarchy(root), "delete")
+    """Copy the rows that one cascade deletes or changes, and give those that it changes their next version."""
+    not_captured = and_(criterion, ~is_captured(root))
+    erased_with = session_versions(session).erased_with
+    if cascade.deletes and erased_with is not None:
+        deleted = connection.execute(select(*root.key).where(criterion))
+        erased_with.setdefault(root, set()).update(tuple(row) for row in deleted)
+    if cascade.deletes:
+        capture_matching(session, root, not_captured, hierarchy(root), "delete")
         return
-    stamp, _ = capture(session, root, stamp_free, hierarchy(root), "update")
-    changing = {**new_values(root, stamp), **{column.key: None for column in edge.columns}}
-    statement = update(root.pair.main).where(criterion).values(changing)
-    connection.execute(bound(statement, bound_values(stamp)))
-    attrs = [str(root.mapper.get_property_by_column(column).key) for column in edge.columns]
+    stamp = capture_matching(session, root, not_captured, hierarchy(root), "update").stamp
+    values = {**version_values(root, stamp), **{column.key: None for column in cascade.columns}}
+    statement = update(root.pair.main).where(criterion).values(values)
+    connection.execute(bind_values(statement, stamp_parameters(stamp)))
+    attrs = [str(root.mapper.get_property_by_column(column).key) for column in cascade.columns]
     loaded = {
-        cast("Any", each.key)[1]: each
+        pk_of(each): each
         for each in (instance_state(obj) for obj in session.identity_map.values() if isinstance(obj, root.cls))
         if tuple(each.dict.get(attr) for attr in attrs) in set(keys)
     }
-    names = sorted(root.own)
+    names = sorted(root.version_columns)
     for chunk in chunks(loaded):
         columns = [root.pair.main.c[name] for name in names]
         for row in connection.execute(select(*root.key, *columns).where(key_in(root.key, chunk))):

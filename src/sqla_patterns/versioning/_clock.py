@@ -1,12 +1,10 @@
-"""The one clock of the room."""
+"""The only clock of the package, so that tests can replace it."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ("now",)
-
 
 def now() -> datetime:
-    """The present, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

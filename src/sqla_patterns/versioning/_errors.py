@@ -1,4 +1,4 @@
-"""What can go wrong with versions."""
+"""The exceptions of the package."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from ..exceptions import InvalidArgumentError, PatternError, StateError
 
-__all__ = ("NoSuchVersionError", "NotVersionedError", "PastObjectError", "StaleVersionError", "UnversionedWriteError")
-
 
 class NotVersionedError(InvalidArgumentError):
-    """A class has no history, or its history was not asked to keep what is asked of it, for instance periods."""
+    """A class has no history, or its options do not keep what was asked for, for instance periods."""
 
 
 class NoSuchVersionError(StateError):
-    """The version, or the object, that is asked for does not exist."""
+    """The requested version or object does not exist."""
 
 
 class PastObjectError(StateError):
-    """An object from the past would be changed, or put into a session."""
+    """An object from the past would be changed, or added to a session."""
 
 
 class UnversionedWriteError(StateError):
-    """A statement would change versioned rows in a way of which no history can be kept; it was not executed."""
+    """A statement would change versioned rows without any way to write their history; it was not executed."""
 
 
 class StaleVersionError(PatternError, StaleDataError):
-    """A row that is to be changed or deleted is gone: another transaction has deleted it."""
+    """What is to be changed is not the last state: its row was deleted, or a map has a newer version, elsewhere."""
+
+
+def deleted_elsewhere(name: str, key: object) -> StaleVersionError:
+    """Return the error about a row that another transaction has deleted, by the name of its class and its key."""
+    return StaleVersionError(
+        f"the row of {name} {key!r} was deleted by another transaction, so that no history of it can be kept"
+    )

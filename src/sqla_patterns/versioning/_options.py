@@ -1,4 +1,4 @@
-"""What a versioned class configures: one frozen object in ``__versioned__``."""
+"""`VersionOptions`: the options of a versioned class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from ._revision_log import RevisionLog
 
-__all__ = ("Granularity", "VersionOptions")
 
 Granularity = Literal["flush", "transaction"]
 
@@ -17,20 +16,23 @@ Granularity = Literal["flush", "transaction"]
 class VersionOptions:
     """Options of a versioned class, given as ``__versioned__ = VersionOptions(...)`` in the class body.
 
-    Without any, the columns are exactly those of the upstream recipe. Subclasses of a hierarchy share the options of its root.
+    Without options, the columns are exactly those of SQLAlchemy's recipe. The classes of an inheritance hierarchy share
+    the options of its root.
 
     Attributes:
-        period: keep when each version began and ended: ``valid_from`` on the main table, ``valid_from`` and ``valid_to`` on the history
-            table, half open. `version_at` and `as_of` need it.
-        operation: keep what ended a version, ``"update"`` or ``"delete"``, in a column of the history table.
-        revision: a class mapped with `RevisionLog`. ``revision_id`` on both tables names the revision that made a version, ``ended_by_id``
-            on the history table the one that ended it.
-        granularity: ``"flush"`` makes a version with each flush that changes an object, as upstream does; ``"transaction"`` one with
-            each revision, or where there is none with each transaction. It needs `period` or `revision` to tell what a
-            transaction has made already.
-        exclude: names of attributes whose columns are left out of history. A change of these alone makes no version.
-        ignore: names of attributes that are kept in history, but whose change alone makes no version.
-        associations: names of many-to-many relationships whose rows have a history too.
+        period: Store when each version began and ended: ``valid_from`` on the main table, ``valid_from`` and
+            ``valid_to`` on the history table. A version holds at ``valid_from`` and no longer at ``valid_to``.
+            `version_at` and `as_of` need this option.
+        operation: Store what ended a version, ``"update"`` or ``"delete"``, in a column of the history table.
+        revision: A class mapped with `RevisionLog`. ``revision_id`` on both tables refers to the revision that made a
+            version, ``ended_by_id`` on the history table to the revision that ended it.
+        granularity: With ``"flush"``, each flush that changes an object makes a version, as in SQLAlchemy's recipe.
+            With ``"transaction"``, each revision makes at most one, or each transaction where there are no revisions.
+            This needs `period` or `revision`, which tell what the transaction has already made.
+        exclude: Names of attributes whose columns are left out of the history. A change of these alone makes no
+            version.
+        ignore: Names of attributes that are stored in the history, but whose change alone makes no version.
+        associations: Names of many-to-many relationships whose rows have a history too.
     """
 
     period: bool = False

@@ -1,4 +1,4 @@
-"""The mixin of revisions."""
+"""`RevisionLog`: the mixin for a table of revisions, which say who changed objects, when and why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import JSON, Integer, String, Text
 from sqlalchemy.orm import mapped_column
 
-from .._declarative import mixin_attr
+from .._declarative import mixin_attr, on_mapped
 from ._types import UTCDateTime
 
 if TYPE_CHECKING:
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Mapped
 
-__all__ = ("RevisionLog",)
-
 
 class RevisionLog:
-    """A log of who changed something versioned, when and why: one row for a transaction, or for a `revision` block.
+    """A mixin for rows that say who changed versioned objects, when and why, in one transaction or `revision` block.
 
-    Mix it in before the declarative base, and name the class in ``VersionOptions(revision=...)``. It may have columns of its own, which
-    `revision` takes by name. A row exists only where something versioned was changed. Without ``__tablename__`` the table is
-    called ``revision``.
+    Mix the class in before the declarative base, and name the mapped class in ``VersionOptions(revision=...)``. It may
+    have further columns, whose values `revision` takes by name. A row is inserted only if something versioned changes.
+    Without ``__tablename__`` the table is called ``revision``.
     """
 
     if TYPE_CHECKING:
@@ -35,6 +33,12 @@ class RevisionLog:
         meta: Mapped[dict[str, Any] | None]
     else:
         __tablename__ = "revision"
+
+        @mixin_attr
+        def _sqla_revision_log(cls):
+            # Adds nothing; SQLAlchemy evaluates it while it maps the class.
+            on_mapped(cls)
+            return
 
         @mixin_attr
         def id(cls):

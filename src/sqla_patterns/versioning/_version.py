@@ -1,14 +1,13 @@
-"""What the reading functions return."""
+"""The values that describe versions: what the reading functions return, and what a transaction writes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
+from .._typing import PrimaryKey
 from ._revision_log import RevisionLog
-
-__all__ = ("AssociationVersion", "Operation", "Version")
 
 T = TypeVar("T")
 
@@ -20,14 +19,15 @@ class Version(Generic[T]):
     """One version of an object.
 
     Attributes:
-        number: the version's number, counted from 1.
-        object: the object as it was, detached and read-only. What ``VersionOptions(exclude=...)`` leaves out is not loaded in it.
-        changed: when this version ended, None for the current one.
-        operation: what ended it; None for the current one and where ``VersionOptions(operation=True)`` is not set.
-        revision: the revision that made it, where there are revisions. A detached instance of the class given as
+        number: The number of the version, counted from 1.
+        object: The object as it was, detached and read-only. Attributes that ``VersionOptions(exclude=...)`` leaves out
+            are not loaded.
+        changed: When this version ended; None for the current one.
+        operation: What ended it; None for the current one, and without ``VersionOptions(operation=True)``.
+        revision: The revision that made it, where there are revisions: a detached instance of the class given as
             ``VersionOptions(revision=...)``.
-        ended_by: the revision that ended it, None for the current one.
-        current: whether it is the version in the main table.
+        ended_by: The revision that ended it; None for the current one.
+        current: Whether it is the version in the main table.
     """
 
     number: int
@@ -41,14 +41,14 @@ class Version(Generic[T]):
 
 @dataclass(frozen=True)
 class AssociationVersion:
-    """A time for which two objects were associated.
+    """A period during which two objects were associated.
 
     Attributes:
-        target: the primary key of the object at the other end; a tuple where it has several columns.
-        valid_from: when the association began.
-        valid_to: when it ended, None while it lasts.
-        revision: the revision that began it, where there are revisions.
-        ended_by: the revision that ended it.
+        target: The primary key of the object at the other end; a tuple where it has several columns.
+        valid_from: When the association began.
+        valid_to: When it ended; None while it lasts.
+        revision: The revision that began it, where there are revisions.
+        ended_by: The revision that ended it.
     """
 
     target: object
@@ -56,3 +56,15 @@ class AssociationVersion:
     valid_to: datetime | None
     revision: RevisionLog | None
     ended_by: RevisionLog | None
+
+
+class VersionStamp(NamedTuple):
+    """What a transaction writes into the versions that it makes and ends.
+
+    Attributes:
+        moment: The time of the transaction.
+        revision: The primary key of the revision, None where there are no revisions.
+    """
+
+    moment: datetime
+    revision: PrimaryKey
