@@ -1,7 +1,7 @@
-"""ORM statements answered from dogpile.cache regions, without ever being stale after a commit.
+"""ORM statements answered from dogpile.cache regions; after a commit, no read returns older data.
 
-Attach an `ORMCache` to whatever makes sessions, and give the statements that are worth it a `FromCache` option. The relationships whose
-lazy loads are worth it get a `RelationshipCache`.
+Attach an `ORMCache` to a session factory, and give the statements that are worth caching a `FromCache` option. The
+relationships whose lazy loads are worth caching get a `RelationshipCache`.
 
 .. code-block:: python
 
@@ -41,32 +41,35 @@ lazy loads are worth it get a `RelationshipCache`.
         assert [person.name for person in session.scalars(people)] == ["ed"]  # no SQL
         assert cache.stats.hits == 1
         session.scalars(people).one().name = "jack"
-        session.commit()  # ends the entry, for every process that shares it
+        session.commit()  # the entry is not served any more, in any process
 
     with Session() as session:
         assert [person.name for person in session.scalars(people)] == ["jack"]
 
     cache.detach()
 
-**When to use it.** Statements that are read much more often than their tables are written, and that cost the database something: joins,
-aggregates, a server that is a network away. `ORMCache.explain()` measures whether a statement is one of them.
+**When to use it.** Statements that are read much more often than their tables are written, and that cost the database
+something: joins, aggregates, a server that is a network away. `ORMCache.explain()` measures whether a statement is one
+of them.
 
-**When not to.** One row by primary key from a server next door costs what the cache costs. Tables that are written all the time end their
-entries all the time. For a collection of every object of a result, ``selectinload()`` is one statement and needs no cache. An
-HTTP cache, or a materialised view, saves the objects too.
+**When not to.** One row by primary key from a nearby server costs what the cache costs. Tables that are written all the
+time invalidate their entries all the time. For a collection of each object of a result, ``selectinload()`` is one
+statement and needs no cache. An HTTP cache saves making the objects too, and a materialised view may be all you need.
 
-**What is promised.** A read whose transaction starts after a ``commit()`` has returned never sees what was there before it, whoever wrote,
-by flush, bulk statement or Core, in any process. A hit does to a session what the query does: it keeps pending changes, brings
-nothing deleted back, and heeds the loader options at hand. Statements whose answers may differ never share an entry. The guide says
-which writers nobody can see.
+**What is promised.** A read whose transaction starts after a ``commit()`` has returned never sees older data, whichever
+process wrote, by flush, bulk statement or Core. A hit has the same effect on a session as the query: it keeps pending
+changes, does not bring back what was deleted, and applies the statement's loader options. Two statements share an entry
+only if their answers cannot differ. The guide lists the writers that the cache cannot see.
 
-**How.** Entries are raw rows, replayed through the ORM's own loading of the statement. Each carries the moment of its read, and a stamp store
-knows when each table was last written and which commits are under way. Nothing is deleted when something is written: what is older
-than the stamp of one of its tables is not served.
+**How.** Entries hold raw rows, from which the ORM makes objects as it does from those of a cursor. Each entry says when
+its rows were read. A *stamp store* (in Redis, a database or memory) knows when each table was last written, which is
+its *stamp*, and which commits are under way. A write deletes no entries: an entry that is older than the stamp of one
+of its tables is not served.
 
-**Cost.** A hit: one question to the stamp store, one to the region, no SQL, and no database connection under READ COMMITTED once the engine is known.
-A miss: the same, the statement, and one write to the region. A commit that wrote: two messages to the stamp store. A statement without option: one look at
-its options. The first use of an engine asks its database for its name.
+**Cost.** A hit: one request to the stamp store, one to the region, no SQL, and under READ COMMITTED no database
+connection, except for the first use of an engine, when the cache asks the database for its name. A miss: the same, the
+statement, and one write to the region. A commit that wrote: two requests to the stamp store. A statement without a
+cache option: one look at its options.
 
 .. seealso:: `dogpile.cache <https://dogpilecache.sqlalchemy.org>`_ for regions and backends.
 """

@@ -1,89 +1,99 @@
-"""The session component."""
+"""`ORMCache`: it listens to sessions, and answers statements that have a cache option."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
+from dogpile.cache.region import CacheRegion
 from sqlalchemy import Engine, inspect
-from sqlalchemy.orm import (
-    InstanceState,
-    Mapper,
-    Query,
-    QueryableAttribute,
-    RelationshipProperty,
-    Session,
-    scoped_session,
-    sessionmaker,
-)
+from sqlalchemy.orm import InstanceState, Query, RelationshipProperty, Session
 
 from .._attach import Attachment, SessionTarget, attach
+from .._session import AnySession, SyncSession, resolve_any_session, resolve_session
 from ..exceptions import InvalidArgumentError, StateError
 from . import _replay
+from ._arguments import engines_of, regions_by_name, stamp_store, sync_engine
 from ._codec import Codec, TypedCodec
 from ._decoded import DecodedRows
-from ._errors import UncacheableStatementError
-from ._explain import CachePlan
-from ._guard import Guard
-from ._keys import bucket, encode
-from ._many import MANY, Request, answer_many, get_many, identity_of
+from ._default_stamps import default_stamps
+from ._errors import UncacheableStatementError, cache_miss
+from ._explain import EXPLAIN, CachePlan, Explanation, explain
+from ._fill_locks import FillLocks
+from ._fork_detector import ForkDetector
+from ._freshness import Freshness
+from ._lazy_loads import collection_tags, keep_batch, relationship_tags
 from ._options import FromCache, RelationshipCache, Tag
-from ._reader import Lookup, Modes, Reader, user_tag
-from ._regions import Regions
-from ._relationships import answer_siblings, collection_tag, relationship_tags
-from ._stampede import FillLocks
+from ._primary_key_reads import (
+    PRIMARY_KEY_REQUEST,
+    PrimaryKeyRequest,
+    answer_request,
+    get_many,
+    hashable_key,
+    object_tag,
+)
+from ._reader import Bypass, Modes, Reader, user_tag
+from ._regions import Regions, unknown_region
+from ._side_tasks import SideTasks
+from ._stamps import StampStore
 from ._stats import CacheEvent, CacheEvents, CacheStats
 from ._tags import tables_of
 
 if TYPE_CHECKING:
-    from dogpile.cache.region import CacheRegion
-    from sqlalchemy import Executable, Result
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+    from sqlalchemy import Executable
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.orm import ORMExecuteState
 
-    from ._plans import Plan
-    from ._stamps import StampStore
-
-__all__ = ("ORMCache",)
+    from .._typing import AnyAttribute, AnyResult, AnyState, PrimaryKey
+    from ._compiled_plans import CompiledPlan
 
 M = TypeVar("M")
 
-_EXPLAIN: Final = "_sqla_patterns_explain"
 #: Values of one statement for which its tag is remembered.
-_OWN_TAGS: Final = 200
+_STATEMENT_TAGS: Final = 200
 
 
 class ORMCache:
-    """Answers statements that have a `FromCache` or `RelationshipCache` option from dogpile.cache regions.
+    """A component that answers statements with a `FromCache` or `RelationshipCache` option from dogpile.cache regions.
 
-    :param regions: regions by name; may be filled later.
-    :param namespace: part of every key, for applications or releases that share a cache and must not share entries.
-    :param vary: what every result depends on and no statement shows, as for `FromCache`.
-    :param depends: tables by the view that reads them: ``{"active_person": ["person"]}``; mapped classes and tables will do as well.
-    :param on_error: what a commit does when the stamp store does not answer: ``"degrade"`` commits, and the first contact afterwards
-        invalidates everything; ``"raise"`` refuses to commit.
-    :param raw_dml: what writes in ``text()`` do that do not declare their tables: ``"flush_all"`` invalidates everything,
-        ``"raise"`` refuses them, ``"ignore"`` trusts that nobody caches what they write.
-    :param codec: how rows become bytes; `TypedCodec` unless given.
-    :param stamps: where it is kept when tables were last written; chosen from the regions' backends unless given.
-    :param lock_timeout: seconds to wait for another's fill of the same key.
-    :param decoded: how many entries this process keeps decoded, beside the region. A hit among them asks the stamps and nothing else.
+    Args:
+        regions: Regions by name; may be filled later. A region alone is the one with the name ``"default"``.
+        namespace: A part of every cache key, for applications or releases that share a cache and must not share
+            entries.
+        vary: A value that every result depends on and that no statement shows, as for `FromCache`.
+        depends: Tables by the view that reads them: ``{"active_person": ["person"]}``; mapped classes and tables work
+            as well.
+        on_error: What a commit does when the stamp store does not answer: ``"degrade"`` commits, and once the store
+            answers again everything is invalidated; ``"raise"`` refuses to commit.
+        raw_dml: What writes in ``text()`` do that do not declare their tables: ``"flush_all"`` invalidates everything,
+            ``"raise"`` refuses them, ``"ignore"`` is for applications that never cache what they write.
+        codec: Turns rows into bytes and back; `TypedCodec` unless given.
+        stamps: Where it is kept when tables were last written: a store, or the URL of a Redis; chosen by the regions'
+            backends unless given.
+        lock_timeout: Seconds to wait for another reader that fills the same key.
+        decoded: How many entries this process keeps decoded, beside the region. A hit among them costs one request to
+            the stamp store and nothing else.
+
+    Attributes:
+        cache_regions: The regions by name.
+        stats: Counters of hits, misses and the rest.
+        events: Calls listeners for each hit, miss and the rest.
     """
 
     def __init__(
         self,
-        regions: Mapping[str, CacheRegion],
+        regions: Mapping[str, CacheRegion] | CacheRegion,
         *,
         namespace: str = "",
         vary: Callable[[ORMExecuteState], object] | object = None,
-        depends: Mapping[Any, Collection[Any]] | None = None,
+        depends: Mapping[Any, Collection[object]] | None = None,
         on_error: Literal["degrade", "raise"] = "degrade",
         raw_dml: Literal["flush_all", "raise", "ignore"] = "flush_all",
         codec: Codec | None = None,
-        stamps: StampStore | None = None,
+        stamps: StampStore | str | None = None,
         lock_timeout: float = 10.0,
         decoded: int = 0,
     ) -> None:
@@ -91,23 +101,26 @@ class ORMCache:
             raise InvalidArgumentError(f'on_error={on_error!r} must be "degrade" or "raise"')
         if raw_dml not in {"flush_all", "raise", "ignore"}:
             raise InvalidArgumentError(f'raw_dml={raw_dml!r} must be "flush_all", "raise" or "ignore"')
-        self.cache_regions: Final = regions
+        self.cache_regions: Final = regions_by_name(regions)
         self.stats: Final = CacheStats()
         self.events: Final = CacheEvents()
-        self._guard: Final = Guard(
-            stamps if stamps is not None else self._default_stamps,
+        # The default store is made when it is first needed, which may be in another process.
+        fork_detector = ForkDetector()
+        self._freshness: Final = Freshness(
+            stamp_store(stamps) if stamps is not None else lambda: default_stamps(self.cache_regions, fork_detector),
             on_error=on_error,
             raw_dml=raw_dml,
             depends=depends,
             observer=self._on_stamps_failure,
         )
         self._reader: Final = Reader(
-            Regions(regions, self._on_region_failure),
-            self._guard,
+            Regions(self.cache_regions, self._on_region_failure),
+            self._freshness,
             TypedCodec() if codec is None else codec,
             namespace,
             vary,
             self._report,
+            SideTasks(self._on_side_task_failure),
             FillLocks(lock_timeout),
             DecodedRows(decoded),
         )
@@ -116,88 +129,72 @@ class ORMCache:
     # -- attaching -------------------------------------------------------------------------------
 
     def listen_on_session(self, target: SessionTarget) -> Attachment:
-        """Attach the cache to whatever makes sessions, and return the handle that detaches it; see `sqla_patterns._attach`.
+        """Attach the cache to sessions, and return the handle that detaches it.
 
-        The engines of these sessions are watched for writes from now on, as far as they can be seen, others from their first
-        transaction.
+        The engines that the sessions are bound to are watched for writes from now on, other engines from the first
+        transaction of such a session. Where several caches are attached, the first one that has the region of a
+        statement's option answers it.
+
+        Args:
+            target: A session, a session class or a session factory, of any kind.
         """
-        listeners = {"do_orm_execute": self._on_execute, **self._guard.session_listeners}
+        listeners = {"do_orm_execute": self._on_execute, **self._freshness.session_listeners}
         attachment = attach(target, listeners, component=self)
         self._attachments.append(attachment)
-        for engine in _engines_of(target):
+        for engine in engines_of(target):
             self.track_engine(engine)
         return attachment
 
     attach = listen_on_session
 
     def track_engine(self, engine: Engine | AsyncEngine) -> None:
-        """Watch an engine for writes, for one that is written through Core alone; the engines of attached sessions are watched anyway."""
-        self._guard.track_engine(_sync_engine(engine))
+        """Watch an engine for writes that no attached session uses, such as one that is written through Core alone."""
+        self._freshness.track_engine(sync_engine(engine))
 
     def detach(self) -> None:
-        """Take the cache off all sessions and engines."""
+        """Detach the cache from all sessions and engines."""
         for attachment in self._attachments:
             attachment.detach()
         self._attachments.clear()
-        self._guard.detach()
+        self._freshness.detach()
+        self._reader.expire_listener.detach()
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def get(self, session: Session, model: type[M], key: Any, region: str = "default") -> M | None:
-        """Return the object with that primary key, as ``session.get()``, from the session, the cache or the database.
+    def get(self, session: SyncSession, model: type[M], key: PrimaryKey, region: str = "default") -> M | None:
+        """Return the object with that primary key from the session, the cache or the database, like ``session.get()``.
 
-        One SQL statement on a miss. Under asyncio: ``await session.run_sync(cache.get, Person, 7)``.
+        A miss costs one SQL statement. A key that is spelled otherwise than in its row (``"1"`` for 1) is a miss each
+        time. Under asyncio: ``await session.run_sync(cache.get, Person, 7)``.
         """
-        return get_many(session, model, [key], FromCache(region), _object_tag).get(_hashable(model, key))
+        session = resolve_session(session, "cache.get")
+        found = get_many(self, session, model, [key], FromCache(region))
+        return found.get(hashable_key(model, key))
 
     def get_many(
-        self, session: Session, model: type[M], keys: Collection[Any], region: str = "default"
-    ) -> dict[Any, M]:
+        self, session: SyncSession, model: type[M], keys: Collection[PrimaryKey], region: str = "default"
+    ) -> dict[PrimaryKey, M]:
         """Return objects by primary key; keys without a row are left out.
 
-        One look-up of all keys in the cache, and one SQL statement for those that are not in it.
+        It costs one look-up of all keys in the cache, and one SQL statement for those that are not in it. Keys that may
+        be other spellings of one that was found are asked for one by one.
         """
-        return get_many(session, model, keys, FromCache(region), _object_tag)
+        session = resolve_session(session, "cache.get_many")
+        return get_many(self, session, model, keys, FromCache(region))
 
     def explain(
-        self, session: Session | AsyncSession, statement: Executable, parameters: Mapping[str, Any] | None = None
+        self, session: SyncSession, statement: Executable, parameters: Mapping[str, object] | None = None
     ) -> CachePlan:
-        """Say what the cache makes of a statement in this session, and what a hit and the database cost.
+        """Return what the cache does with a statement in this session, and what a hit and the database cost.
 
-        The statement is run twice. Under asyncio: ``await session.run_sync(cache.explain, statement)``.
+        The statement is executed twice. Under asyncio: ``await session.run_sync(cache.explain, statement)``.
         """
-        sync = _sync_session(session)
-        first = _Explanation()
-        _run(sync, statement, parameters, first)
-        lookup = first.lookup
-        if lookup is None:
-            return CachePlan(
-                first.region, first.reason or "no cache option, or the cache is not attached to this session"
-            )
-        cached = lookup.outcome == "hit"
-        age = time.time() - lookup.created if cached else None
-        # The first run may have compiled the statement and asked the database for its name.
-        again = _Explanation()
-        _run(sync, statement, parameters, again)
-        seen = again.lookup
-        return CachePlan(
-            lookup.region.name,
-            None,
-            lookup.key,
-            lookup.plan.sql,
-            lookup.tags,
-            cached,
-            age,
-            again.rows,
-            lookup.size,
-            lookup.fill_seconds,
-            again.look_seconds + seen.hit_seconds if seen is not None and seen.outcome == "hit" else None,
-        )
+        return explain(self, resolve_session(session, "cache.explain"), statement, parameters)
 
     @contextmanager
-    def bypass(self, session: Session | AsyncSession) -> Generator[None]:
-        """Let the statements of a session go to the database, and keep nothing of them."""
-        mode = self._mode(session)
+    def bypass(self, session: AnySession) -> Generator[None]:
+        """Send the statements of a session to the database, and store nothing of them."""
+        mode = self._mode(resolve_any_session(session, "cache.bypass"))
         mode.bypass += 1
         try:
             yield
@@ -205,9 +202,9 @@ class ORMCache:
             mode.bypass -= 1
 
     @contextmanager
-    def refresh(self, session: Session | AsyncSession) -> Generator[None]:
-        """Let the statements of a session go to the database, and replace their entries."""
-        mode = self._mode(session)
+    def refresh(self, session: AnySession) -> Generator[None]:
+        """Send the statements of a session to the database, and replace their entries."""
+        mode = self._mode(resolve_any_session(session, "cache.refresh"))
         mode.refresh += 1
         try:
             yield
@@ -219,14 +216,19 @@ class ORMCache:
     def invalidate(
         self,
         statement: Executable | Query[Any],
-        parameters: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, object] | None = None,
         opt: FromCache | None = None,
     ) -> None:
-        """End the entries of one statement with these parameters: on every database, in every schema, for every tenant.
+        """Invalidate the entries of one statement with these parameters, in every database, schema and tenant.
 
-        A ``Query`` and a ``select()`` of the same rows are one statement, whatever loader options they have. With a `RelationshipCache` the
-        lazy loads of its relationships are ended instead, of all objects. It takes effect at once: call it after the commit
-        of what it is for. Writes that the cache can see need no call at all.
+        It takes effect at once: call it after the commit of the write that it is for. Writes that the cache can see
+        need no call at all.
+
+        Args:
+            statement: A ``Query`` and a ``select()`` of the same rows are one statement, whatever loader options they
+                have.
+            parameters: The parameters that it is executed with.
+            opt: With a `RelationshipCache` the lazy loads of its relationships are invalidated instead, of all objects.
         """
         if isinstance(opt, RelationshipCache):
             self._touch({tag for cls, key in opt.relationships for tag in relationship_tags(cls, key)})
@@ -234,87 +236,102 @@ class ORMCache:
         tag = self._reader.statement_tag(statement, parameters or {})
         if tag is None:
             raise UncacheableStatementError(
-                f"{type(statement).__name__} has no SQL that is the same for every database, so that its entries cannot be told; "
-                "call invalidate_tables() or give its option tags and call invalidate_tags()."
+                f"{type(statement).__name__} has no SQL that is the same for every database, so that its entries "
+                "cannot be found; call invalidate_tables() or give its option tags and call invalidate_tags()."
             )
         self._touch({tag})
 
-    def invalidate_relationship(self, obj: object, attribute: QueryableAttribute[Any]) -> None:
-        """End the cached lazy load of one attribute of one object."""
+    def invalidate_relationship(self, obj: object, attribute: AnyAttribute) -> None:
+        """Invalidate the cached lazy load of one attribute of one object."""
         state = _persistent_state(obj)
         prop = attribute.property
         if not isinstance(prop, RelationshipProperty):
             raise InvalidArgumentError(f"{attribute!r} is no relationship, so that no lazy load of it is cached")
-        self._touch(collection_tag(state, prop))
+        self._touch(collection_tags(state, prop))
 
     def invalidate_object(self, obj: object) -> None:
-        """End what `get()` and `get_many()` have cached of one object; statements are ended by `invalidate_tables()`."""
+        """Invalidate what `get()` and `get_many()` have cached of one object, not what statements have."""
         state = _persistent_state(obj)
-        self._touch({_object_tag(state.mapper, tuple(state.identity or ()))})
+        self._touch({object_tag(state.mapper, tuple(state.identity or ()))})
 
     def invalidate_tables(self, *tables: Tag) -> None:
-        """End whatever depends on the tables: mapped classes, tables or names; for writes that the cache cannot see."""
-        self._guard.touch_tables(frozenset(name for table in tables for name in tables_of(table)))
+        """Invalidate everything that depends on these tables, for writes that the cache cannot see.
+
+        Args:
+            tables: Mapped classes, tables or names of tables.
+        """
+        self._freshness.touch_tables(frozenset(name for table in tables for name in tables_of(table)))
         self._report(CacheEvent("invalidate", reason="tables"))
 
     def invalidate_tags(self, *tags: str) -> None:
-        """End whatever has one of these words in its ``tags``."""
+        """Invalidate everything that has one of these words in its ``tags``."""
         self._touch({user_tag(tag) for tag in tags})
 
     def invalidate_all(self, *, drop_leases: bool = False) -> None:
-        """End everything.
+        """Invalidate everything.
 
-        :param drop_leases: forget prepared transactions too, of which nobody has heard and nobody ever will.
+        Args:
+            drop_leases: Forget prepared transactions too, if they will never be committed or rolled back.
         """
-        self._guard.touch_all(drop_leases=drop_leases)
+        self._freshness.touch_all(drop_leases=drop_leases)
         self._report(CacheEvent("invalidate", reason="all"))
 
     # -- listening -------------------------------------------------------------------------------
 
-    def _on_execute(self, state: ORMExecuteState) -> Result[Any] | None:
+    def _on_execute(self, state: ORMExecuteState) -> AnyResult | None:
         if not (state.is_select or state.is_from_statement):
             return None
         if _chosen(state) is None:
             return None
-        turn = _replay.last_turn(state)
-        if not isinstance(turn, bool):
-            return turn
-        # Others have had their say, and may have changed the options.
+        later = [each for each in _replay.later_listeners(state) if _cache_of(each) is not None]
+        outcome = _replay.run_later_listeners(state, later)
+        if outcome.result is not None:
+            return outcome.result
+        # The other listeners have been called, and may have changed the options.
         option = _chosen(state)
-        answer = None if option is None else self._answer(state, option)
-        if answer is None and turn:
+        cache = None if option is None else _responsible(state, option, [self, *map(_cache_of, later)])
+        answer = None if option is None or cache is None else cache._answer(state, option)
+        if answer is None and outcome.must_answer:
             return state.invoke_statement()
         return answer
 
-    def _answer(self, state: ORMExecuteState, option: FromCache) -> Result[Any] | None:
-        explanation: _Explanation | None = state.execution_options.get(_EXPLAIN)
-        request: Request | None = state.execution_options.get(MANY)
+    def _answer(self, state: ORMExecuteState, option: FromCache) -> AnyResult | None:
+        explanation: Explanation | None = state.execution_options.get(EXPLAIN)
+        request: PrimaryKeyRequest | None = state.execution_options.get(PRIMARY_KEY_REQUEST)
         if request is not None and not request.pending:
             request = None
         started = time.perf_counter()
-        reason = self._reader.bypass_reason(state)
-        found = (
-            reason
-            if reason is not None
-            else self._reader.look(state, option, partial(self._own_tags, state, option, request))
-        )
-        if isinstance(found, str):
-            self._report(CacheEvent("bypass", option.region, reason=found))
+        lookup = self._reader.look_up(state, option, partial(self._tags_on_request, state, option, request))
+        if isinstance(lookup, Bypass):
+            self._report(CacheEvent("bypass", option.region, reason=lookup.reason))
+            # The user may still allow the database on purpose, with `cache.bypass()`.
+            if option.ignore_expiration and lookup.reason != "bypass":
+                raise cache_miss(option.region, _sql_of(state.statement), lookup.reason)
             if explanation is not None:
-                explanation.note(option.region, found)
+                explanation.note(option.region, lookup.reason)
             return None
         if request is not None:
-            return answer_many(self._reader, state, found, request)
+            return answer_request(self._reader, state, lookup, request)
         if explanation is not None:
-            explanation.note(option.region, None, found, time.perf_counter() - started)
+            explanation.note(option.region, None, lookup, time.perf_counter() - started)
         if isinstance(option, RelationshipCache):
-            answer_siblings(self._reader, state, found)
-        return self._reader.answer(found)
+            self._reader.side_tasks.attempt(
+                "look up a batch of lazy loads",
+                option.region,
+                lambda: keep_batch(self._reader, state, lookup),
+                None,
+            )
+        return self._reader.answer(lookup)
 
-    def _own_tags(
-        self, state: ORMExecuteState, option: FromCache, request: Request | None, plan: Plan, values: bytes
+    def _tags_on_request(
+        self,
+        state: ORMExecuteState,
+        option: FromCache,
+        request: PrimaryKeyRequest | None,
+        plan: CompiledPlan,
+        values: bytes,
     ) -> frozenset[str]:
-        """The tags by which the statement is invalidated on demand."""
+        """Return the tags by which the statement is invalidated on request."""
         if request is not None:
             return frozenset(request.tags.values())
         if isinstance(option, RelationshipCache):
@@ -323,21 +340,21 @@ class ORMCache:
         statement, parameters = _replay.first_statement(state)
         if statement is not state.statement:
             tag = self._reader.statement_tag(statement, parameters)
-        elif values in plan.own_tags:
-            tag = plan.own_tags[values]
+        elif values in plan.statement_tags:
+            tag = plan.statement_tags[values]
         else:
-            if len(plan.own_tags) >= _OWN_TAGS:
-                plan.own_tags.clear()
-            tag = plan.own_tags[values] = self._reader.statement_tag(statement, parameters)
+            if len(plan.statement_tags) >= _STATEMENT_TAGS:
+                plan.statement_tags.clear()
+            tag = plan.statement_tags[values] = self._reader.statement_tag(statement, parameters)
         return frozenset() if tag is None else frozenset({tag})
 
-    # -- small things ----------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------
 
-    def _mode(self, session: Session | AsyncSession) -> Modes:
-        return self._reader.modes.setdefault(_sync_session(session), Modes())
+    def _mode(self, session: Session) -> Modes:
+        return self._reader.modes.setdefault(session, Modes())
 
     def _touch(self, tags: Collection[str]) -> None:
-        self._guard.touch(tags)
+        self._freshness.touch(tags)
         self._report(CacheEvent("invalidate", reason="tags", tags=frozenset(tags)))
 
     def _report(self, event: CacheEvent) -> None:
@@ -347,20 +364,26 @@ class ORMCache:
     def _on_region_failure(self, region: str, error: Exception) -> None:
         self._report(CacheEvent("error", region, reason=f"{type(error).__name__}: {error}"))
 
+    def _on_side_task_failure(self, region: str, doing: str, error: Exception) -> None:
+        self._report(CacheEvent("error", region, reason=f"{doing}: {type(error).__name__}: {error}"))
+
     def _on_stamps_failure(self, where: str, error: Exception) -> None:
         self._report(CacheEvent("error", "stamps", reason=f"{where}: {type(error).__name__}: {error}"))
-
-    def _default_stamps(self) -> StampStore:
-        from ._default_stamps import default_stamps
-
-        return default_stamps(self.cache_regions)
 
     def __repr__(self) -> str:
         return f"<ORMCache of {sorted(self.cache_regions)}>"
 
 
+def _sql_of(statement: Executable) -> str:
+    """Return the SQL of a statement, for the text of an error."""
+    try:
+        return str(statement)
+    except Exception:  # noqa: BLE001 - a construct without a form for the default dialect raises anything
+        return type(statement).__name__
+
+
 def _chosen(state: ORMExecuteState) -> FromCache | None:
-    """The option that is for this statement; of each kind the first one that fits.
+    """Return the option for this statement: the first one that fits, a `RelationshipCache` before a `FromCache`.
 
     Loads that follow from a statement, as those of ``selectinload()``, have all of its options.
     """
@@ -368,74 +391,57 @@ def _chosen(state: ORMExecuteState) -> FromCache | None:
     chosen: FromCache | None = None
     for option in state.user_defined_options:
         if isinstance(option, RelationshipCache):
-            own = option.for_path(path[-2].mapper, path[-1].key) if path else None
-            if own is not None:
-                return own
+            fitting = option.for_path(path[-2].mapper, path[-1].key) if path else None
+            if fitting is not None:
+                return fitting
         elif isinstance(option, FromCache) and chosen is None:
             chosen = option
     return chosen
 
 
-class _Explanation:
-    """What `ORMCache.explain()` wants to know of the statement that it runs; statements that follow from it are not asked for."""
-
-    def __init__(self) -> None:
-        self.noted = False
-        self.region = ""
-        self.reason: str | None = None
-        self.lookup: Lookup | None = None
-        self.look_seconds = 0.0
-        self.rows = 0
-
-    def note(self, region: str, reason: str | None, lookup: Lookup | None = None, seconds: float = 0.0) -> None:
-        if not self.noted:
-            self.noted = True
-            self.region, self.reason, self.lookup, self.look_seconds = region, reason, lookup, seconds
+def _cache_of(listener: object) -> ORMCache | None:
+    """Return the cache that a listener belongs to."""
+    owner: object = getattr(listener, "__self__", None)
+    return owner if isinstance(owner, ORMCache) else None
 
 
-def _run(session: Session, statement: Executable, parameters: Mapping[str, Any] | None, note: _Explanation) -> None:
-    result: Any = session.execute(statement, cast("Any", parameters), execution_options={_EXPLAIN: note})
-    if getattr(result, "_attributes", {}).get("filtered", False):
-        result = result.unique()
-    note.rows = len(result.all())
+def _responsible(state: ORMExecuteState, option: FromCache, caches: Sequence[ORMCache | None]) -> ORMCache | None:
+    """Return the cache that answers: the one that was asked, or the first that has the region.
+
+    Raises:
+        UnknownRegionError: None has it.
+    """
+    owner = _owner(state)
+    if owner is not None:
+        return owner if owner in caches else None
+    attached = list(dict.fromkeys(cache for cache in caches if cache is not None))
+    for cache in attached:
+        if option.region in cache.cache_regions:
+            return cache
+    raise unknown_region(option.region, [name for cache in attached for name in cache.cache_regions])
 
 
-def _sync_session(session: Session | AsyncSession) -> Session:
-    return session if isinstance(session, Session) else session.sync_session
+def _owner(state: ORMExecuteState) -> ORMCache | None:
+    """Return the cache of whose method the statement is a part."""
+    asked: object = None
+    request: PrimaryKeyRequest | None = state.execution_options.get(PRIMARY_KEY_REQUEST)
+    explanation: Explanation | None = state.execution_options.get(EXPLAIN)
+    if request is not None and request.pending:
+        asked = request.owner
+    elif explanation is not None and not explanation.noted:
+        asked = explanation.owner
+    return asked if isinstance(asked, ORMCache) else None
 
 
-def _sync_engine(engine: Any) -> Engine:
-    return engine if isinstance(engine, Engine) else cast("Engine", engine.sync_engine)
+def _persistent_state(obj: object) -> AnyState:
+    """Return the state of an object that has a row.
 
-
-def _engines_of(target: object) -> list[Engine]:
-    """The engines that a session or its factory names."""
-    if isinstance(target, scoped_session):
-        target = cast("Any", target).session_factory
-    settings: Mapping[str, Any] = {}
-    if isinstance(target, sessionmaker) or hasattr(target, "kw"):
-        settings = cast("Any", target).kw
-    elif not isinstance(target, type):
-        settings = {"bind": getattr(target, "bind", None)}
-    found: list[object] = [settings.get("bind"), *(settings.get("binds") or {}).values()]
-    engines = [getattr(each, "sync_engine", each) for each in found if each is not None]
-    return [cast("Any", each).engine for each in engines]
-
-
-def _persistent_state(obj: object) -> InstanceState[Any]:
-    state: InstanceState[Any] | None = inspect(obj, raiseerr=False)
+    Raises:
+        StateError: It has none.
+    """
+    state: AnyState | None = inspect(obj, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None:
         raise StateError(
             f"{obj!r} has no identity in the database, so that nothing of it can be cached; flush it first."
         )
     return state
-
-
-def _hashable(model: type[Any], key: Any) -> Any:
-    return identity_of(inspect(model), key) if isinstance(key, (list, Mapping)) else key
-
-
-def _object_tag(mapper: Mapper[Any], identity: tuple[Any, ...]) -> str:
-    base = mapper.base_mapper.class_
-    words = [encode(f"{base.__module__}.{base.__qualname__}", "the class")]
-    return bucket("o", [*words, *(encode(each, f"the key of {mapper.class_.__name__}") for each in identity)])

@@ -1,6 +1,6 @@
-"""An entry: raw rows behind a header that says when they were read, in a form of our own.
+"""The format of entries: a header that says when the rows were read, and the raw rows.
 
-A region's serializer is never asked, because dogpile's default one unpickles whatever is in the backend.
+A region's serializer is not used, because dogpile's default one unpickles whatever is in the backend.
 """
 
 from __future__ import annotations
@@ -18,27 +18,32 @@ from ._stamps import Epoch
 if TYPE_CHECKING:
     from ._codec import Codec
 
-__all__ = ("Header", "pack", "unpack_header", "unpack_rows")
-
 _MAGIC: Final = f"{FORMAT}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known of an entry before its rows are decoded."""
+    """What is known of an entry before its rows are decoded.
+
+    Attributes:
+        epoch: The epoch of the read.
+        created: When the entry was made, in seconds since 1970.
+        fill_seconds: How long the database took for the rows.
+        description: The names and types of the columns.
+        checksum: That of the encoded rows.
+        offset: Where the rows begin.
+    """
 
     epoch: Epoch
     created: float
-    #: What the rows took to come from the database, in seconds.
     fill_seconds: float
     description: tuple[tuple[str, int | str | None], ...]
     checksum: int
-    #: Where the rows begin.
     offset: int
 
 
 def pack(epoch: Epoch, created: float, fill_seconds: float, raw: RawRows, codec: Codec) -> bytes:
-    """Write an entry; raises what the codec raises on values that it does not know."""
+    """Return the bytes of an entry; raise what the codec raises for values that it does not know."""
     rows = codec.dumps(raw.rows)
     description = [[name, code if isinstance(code, (int, str)) else None] for name, code in raw.description]
     words = [epoch.generation, epoch.number, created, fill_seconds, description, zlib.crc32(rows)]
@@ -46,7 +51,7 @@ def pack(epoch: Epoch, created: float, fill_seconds: float, raw: RawRows, codec:
 
 
 def unpack_header(data: object) -> Header:
-    """Read the header, or raise `CorruptEntryError`: the backend may hold anything."""
+    """Return the header, or raise `CorruptEntryError`: the backend may hold anything."""
     if not isinstance(data, bytes) or not data.startswith(_MAGIC):
         raise CorruptEntryError("not an entry of this version")
     end = data.find(b"\n", len(_MAGIC))
@@ -61,7 +66,7 @@ def unpack_header(data: object) -> Header:
 
 
 def unpack_rows(header: Header, data: bytes, codec: Codec) -> RawRows:
-    """Decode the rows, or raise `CorruptEntryError`."""
+    """Return the rows, or raise `CorruptEntryError`."""
     body = data[header.offset :]
     if zlib.crc32(body) != header.checksum:
         raise CorruptEntryError("checksum does not match")

@@ -1,4 +1,4 @@
-"""Stamps in the memory of one process."""
+"""`MemoryStamps`: a stamp store in the memory of one process."""
 
 from __future__ import annotations
 
@@ -9,32 +9,44 @@ from threading import Lock
 from typing import NamedTuple
 
 from ..exceptions import InvalidArgumentError
-from ._stamps import Epoch, Snapshot, new_nonce
-
-__all__ = ("MemoryStamps",)
+from ._fork_detector import ForkDetector
+from ._stamps import Epoch, Snapshot, StampsUnavailableError, new_nonce
 
 
 class _Lease(NamedTuple):
+    """A commit under way: its tags, and when it counts as ended; None is never."""
+
     tags: frozenset[str]
     deadline: float | None
 
 
 class MemoryStamps:
-    """A stamp store for caches that one process alone writes and reads; threads share it.
+    """A stamp store for caches that one process alone writes and reads; its threads share it.
 
-    Two processes that write to one database do not see each other's stamps and would serve what the other has changed: use
-    `RedisStamps` or `SQLStamps` there.
+    Two processes that write to one database do not see each other's stamps and would serve what the other has changed:
+    use `RedisStamps` or `SQLStamps` there. This includes processes that result from a fork, as in servers that load the
+    application first: in a process that did not make the store nothing is cached, nor in the one that made it once
+    another has written, and a ``RuntimeWarning`` says so.
 
-    :param max_tags: how many of the tags that were written are kept; the one whose write is longest ago goes first. A tag that is not kept counts as
-        written when the last one went that was forgotten.
-    :param clock: for leases; seconds that only grow.
+    Args:
+        max_tags: How many of the tags that were written are kept. The one whose last write is oldest is dropped first.
+            A tag that is not kept counts as written when the last of the dropped tags was.
+        clock: Returns the time for leases, in seconds that only grow.
     """
 
-    def __init__(self, *, max_tags: int = 100_000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        max_tags: int = 100_000,
+        clock: Callable[[], float] = time.monotonic,
+        _fork_detector: ForkDetector | None = None,
+    ) -> None:
         if max_tags < 1:
             raise InvalidArgumentError(f"MemoryStamps(max_tags={max_tags!r}): keep one tag at least.")
         self._max_tags = max_tags
         self._clock = clock
+        # A cache that makes its store when it is first needed was perhaps made in another process.
+        self._fork_detector = ForkDetector() if _fork_detector is None else _fork_detector
         self._lock = Lock()
         self._generation = new_nonce()
         self._number = 0
@@ -44,7 +56,8 @@ class MemoryStamps:
         self._leases: dict[str, _Lease] = {}
 
     def read(self, tags: Collection[str]) -> Snapshot:
-        """Return the epoch, the stamps and leases of `tags`."""
+        """Return the epoch, the stamps and the leases of `tags`."""
+        self._check()
         with self._lock:
             if self._leases:
                 self._expire()
@@ -54,11 +67,13 @@ class MemoryStamps:
 
     def epoch(self) -> Epoch:
         """Return the epoch alone."""
+        self._check()
         with self._lock:
             return self._epoch()
 
     def mark(self, lease: str, tags: Collection[str], seconds: float | None) -> Epoch:
         """Stamp `tags` and lease them."""
+        self._check(writes=True)
         with self._lock:
             self._stamp(tags)
             deadline = None if seconds is None else self._clock() + seconds
@@ -68,6 +83,7 @@ class MemoryStamps:
 
     def done(self, lease: str, tags: Collection[str] = ()) -> Epoch:
         """Stamp `tags` and those of the lease, and end it."""
+        self._check(writes=True)
         with self._lock:
             self._end(lease, tags)
             self._forget()
@@ -75,13 +91,15 @@ class MemoryStamps:
 
     def touch(self, tags: Collection[str]) -> Epoch:
         """Stamp `tags`."""
+        self._check(writes=True)
         with self._lock:
             self._stamp(tags)
             self._forget()
             return self._epoch()
 
     def new_generation(self, *, drop_leases: bool = False) -> Epoch:
-        """Make every entry there is invalid."""
+        """Make every existing entry invalid."""
+        self._check(writes=True)
         with self._lock:
             self._generation = new_nonce()
             self._stamps.clear()
@@ -94,7 +112,14 @@ class MemoryStamps:
     def __repr__(self) -> str:
         return f"<MemoryStamps at epoch {self._number}, {len(self._stamps)} tags, {len(self._leases)} leases>"
 
-    # Below, the lock is held.
+    def _check(self, *, writes: bool = False) -> None:
+        """Raise in a process that does not learn of the writes of others."""
+        # Before taking the lock, which a thread may have held during the fork.
+        problem = self._fork_detector.problem("MemoryStamps()", writes=writes)
+        if problem is not None:
+            raise StampsUnavailableError(problem)
+
+    # The methods below are called with the lock held.
 
     def _epoch(self) -> Epoch:
         return Epoch(self._generation, self._number)

@@ -1,9 +1,17 @@
-"""Stamps in Redis, for any number of processes and machines.
+"""`RedisStamps`: a stamp store in Redis, for any number of processes and machines.
 
-One hash holds it all: the generation ``g``, the epoch ``n``, the leases in flight ``l``, a field for each tag that was written, and the floor ``f``, after which
-no other tag was. Redis can drop it as a whole, which is a lost epoch, but no stamp out of it. Every step is one Lua script, hence atomic, and all of them are
-*one* script on purpose: a server that has been restarted, or a replica that has taken over, does not have it, and is told it by way of its
-operation ``generation``. Data from before a crash, which may lack the stamps of the last writes, are so void before anything reads them.
+One hash holds everything: the generation ``g``, the epoch ``n``, the leases of commits under way ``l``, a field for
+each tag that was written, the floor ``f`` (no other tag was written after this epoch), and ``a``, the time of the last
+successful write of any process.
+
+- A server that answers reads and refuses writes (disk full, too few replicas, a master that has become a replica) would
+  make every reader believe that nothing is written. A read therefore writes ``a`` once a second, and fails where that
+  fails.
+- Redis can drop the hash as a whole, and a new generation begins then, but it cannot drop a single stamp in it.
+- Every step is one run of a Lua script, hence atomic, and all steps are *one* script on purpose: a server that has been
+  restarted, or a replica that has taken over, does not have the script. The client then sends it with its operation
+  ``generation``, which makes all entries invalid before any is read, since that server may lack the stamps of the last
+  writes.
 """
 
 from __future__ import annotations
@@ -15,14 +23,12 @@ from typing import Any, Final, Protocol, Self, cast
 from ..exceptions import InvalidArgumentError
 from ._stamps import Epoch, Snapshot, StampsUnavailableError, new_nonce
 
-__all__ = ("RedisClient", "RedisStamps")
-
-# KEYS: the hash. ARGV: operation, a nonce for a new generation, how many tags are kept, a lease or "", its seconds (0: no end), then tags. The operation
-# "generation" drops leases if a lease is given.
+# KEYS: the hash. ARGV: operation, a nonce for a new generation, how many tags are kept, a lease or "", its seconds (0:
+# no end), then tags. The operation "generation" drops leases if a lease is given.
 _SCRIPT: Final = """
 local hash, operation, most, name = KEYS[1], ARGV[1], tonumber(ARGV[3]), ARGV[4]
-local FIRST = 6
-local head = redis.call('HMGET', hash, 'g', 'n', 'f', 'l')
+local FIRST, BEAT = 6, 1
+local head = redis.call('HMGET', hash, 'g', 'n', 'f', 'l', 'a')
 local generation, number, floor = head[1], head[2] or '0', head[3] or '0'
 local leases = {}
 if head[4] then leases = cmsgpack.unpack(head[4]) end
@@ -57,6 +63,10 @@ local function finish(lease)
   leases[lease] = nil
 end
 local answer = {generation, '0'}
+if operation == 'read' or operation == 'epoch' then
+  local moment, alive = now(), tonumber(head[5] or '0')
+  if moment - alive >= BEAT or alive > moment then redis.call('HSET', hash, 'a', string.format('%.6f', moment)) end
+end
 if operation == 'read' then
   local leased = {}
   if next(leases) ~= nil then
@@ -98,7 +108,7 @@ _DIGEST: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest
 
 
 class RedisClient(Protocol):
-    """What `RedisStamps` needs of a client of redis-py."""
+    """The part of redis-py's client that `RedisStamps` calls."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its answer."""
@@ -108,14 +118,17 @@ class RedisClient(Protocol):
 class RedisStamps:
     """A stamp store in Redis 5 or later.
 
-    :param client: a synchronous client of redis-py. Its timeouts and retries are the time that a request of yours loses when Redis does
-        not answer, and redis-py's own add up to many seconds: `from_url` and `like` make clients that give up soon.
-    :param prefix: of all keys. Caches of one database need the same, also those of other applications that write to it.
-    :param max_tags: how many tags are kept; when there are more, all are forgotten and count as written then.
+    Redis must not lose writes that it has acknowledged while it runs. A restart starts a new generation, and so does a
+    failover to a replica that has never run the script. A replica that was the master before has run it and may lack
+    the last stamps without a sign: call ``new_generation()`` after such a failover.
 
-    Redis must not lose writes that it has acknowledged while it goes on. A restart starts a new generation, and so does a failover to a
-    replica that has never run the script. One that has, as the master of an earlier day, may lack the last stamps without a sign:
-    call ``new_generation()`` after such a failover.
+    Args:
+        client: A synchronous client of redis-py. When Redis does not answer, a request of the application waits as long
+            as the client does, and redis-py's default timeouts and retries add up to many seconds: `from_url` and
+            `like` make clients that give up soon.
+        prefix: The beginning of all keys. Caches of one database need the same, also those of other applications that
+            write to it.
+        max_tags: How many tags are kept; when there are more, all are forgotten and count as written then.
     """
 
     def __init__(self, client: RedisClient, *, prefix: str = "sqla_patterns:stamps", max_tags: int = 100_000) -> None:
@@ -126,37 +139,38 @@ class RedisStamps:
         self._client = client
         self._missing = redis.exceptions.NoScriptError
         self._faults = (redis.exceptions.RedisError, OSError)
-        # Four fields are none of tags.
-        self._most = max_tags + 4
+        # Five fields of the hash are no tags.
+        self._most = max_tags + 5
         self._key = prefix
 
     @classmethod
     def from_url(
         cls, url: str, *, prefix: str = "sqla_patterns:stamps", max_tags: int = 100_000, timeout: float = 0.5
     ) -> Self:
-        """Make a store with a client of its own, which gives up after `timeout` seconds."""
+        """Make a store with a new client, which gives up after `timeout` seconds."""
         import redis
 
-        client: Any = redis.Redis.from_url(url, **_patience(timeout))  # pyright: ignore[reportUnknownMemberType]
+        client: Any = redis.Redis.from_url(url, **_client_settings(timeout))  # pyright: ignore[reportUnknownMemberType]
         return cls(cast(RedisClient, client), prefix=prefix, max_tags=max_tags)
 
     @classmethod
     def like(
         cls, client: object, *, prefix: str = "sqla_patterns:stamps", max_tags: int = 100_000, timeout: float = 0.5
     ) -> Self:
-        """Make a store on the server of `client`, a ``redis.Redis``, with a client of its own as in `from_url`."""
+        """Make a store on the server of `client`, a ``redis.Redis``, with a new client as in `from_url`."""
         import redis
 
         pool: Any = getattr(client, "connection_pool", None)
         if type(pool) is not redis.ConnectionPool:
-            # Sentinel, cluster and blocking pools find their servers by ways of their own, which must not be cut off.
+            # Sentinel, cluster and blocking pools find their servers in other ways, which a copy of the settings would
+            # lose.
             return cls(cast(RedisClient, client), prefix=prefix, max_tags=max_tags)
-        settings: dict[str, Any] = {**pool.connection_kwargs, **_patience(timeout), "decode_responses": False}
+        settings: dict[str, Any] = {**pool.connection_kwargs, **_client_settings(timeout), "decode_responses": False}
         copy: Any = redis.ConnectionPool(connection_class=pool.connection_class, **settings)
         return cls(cast(RedisClient, redis.Redis(connection_pool=copy)), prefix=prefix, max_tags=max_tags)
 
     def read(self, tags: Collection[str]) -> Snapshot:
-        """Return the epoch, the stamps and leases of `tags`."""
+        """Return the epoch, the stamps and the leases of `tags`."""
         names = list(tags)
         answer = self._run("read", names)
         stamps = {name: int(value) for name, value in zip(names, answer[2::2], strict=True)}
@@ -180,7 +194,7 @@ class RedisStamps:
         return _epoch(self._run("touch", tags))
 
     def new_generation(self, *, drop_leases: bool = False) -> Epoch:
-        """Make every entry there is invalid."""
+        """Make every existing entry invalid."""
         return _epoch(self._run("generation", (), "drop" if drop_leases else ""))
 
     def __repr__(self) -> str:
@@ -193,15 +207,16 @@ class RedisStamps:
             try:
                 answer = self._client.execute_command("EVALSHA", _DIGEST, *arguments)
             except self._missing:
-                # The first contact ever, or the first after the server has started anew: see the module's docstring.
+                # The first request to this server ever, or since its last start: see the module's docstring.
                 self._client.execute_command("EVAL", _SCRIPT, 1, self._key, "generation", new_nonce(), most, "", "0")
                 answer = self._client.execute_command("EVALSHA", _DIGEST, *arguments)
         except self._faults as error:
             raise StampsUnavailableError(f"{self!r} does not answer to {operation!r}: {error}") from error
-        return [item.decode() if isinstance(item, bytes) else str(item) for item in cast("list[Any]", answer)]
+        return [item.decode() if isinstance(item, bytes) else str(item) for item in cast("list[object]", answer)]
 
 
-def _patience(timeout: float) -> Mapping[str, Any]:
+def _client_settings(timeout: float) -> Mapping[str, Any]:
+    """Return settings with which a client gives up soon."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 

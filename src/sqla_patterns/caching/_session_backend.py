@@ -1,4 +1,4 @@
-"""A dogpile backend whose entries live and die with the session that reads them."""
+"""`SessionLocalBackend`: a dogpile backend whose entries exist as long as the session that reads them."""
 
 from __future__ import annotations
 
@@ -11,62 +11,63 @@ import dogpile.cache
 from dogpile.cache.api import NO_VALUE, CacheBackend
 from sqlalchemy.orm import Session
 
+from .._session import AnySession, resolve_any_session
 from ..exceptions import StateError
 
-__all__ = ("CURRENT_SESSION", "SessionLocalBackend", "register_session_backend")
-
-#: The session for which the cache reads or writes at the moment.
+#: The session for which the cache reads or writes entries at the moment.
 CURRENT_SESSION: Final[ContextVar[Session | None]] = ContextVar("sqla_patterns_cache_session", default=None)
 
 
 class SessionLocalBackend(CacheBackend):
-    """Keeps entries in a dictionary of the session that the statement runs in, whatever made that session.
+    """A dogpile backend that keeps the entries of each session in a dictionary, for as long as the session exists.
 
-    It saves repeated statements within one session, for instance one web request. The dictionary goes with the session, or with
-    ``scoped_session.remove()``. Objects keep their identity, as in every region.
+    It saves repeated statements within one session, for instance one web request. The dictionary is dropped with the
+    session, or by ``scoped_session.remove()``. Objects keep their identity, as in every region.
 
     Register it once with `register_session_backend()`, then ``make_region().configure("sqlalchemy.session")``.
 
-    :param arguments: ``scoped_session``, which the recipe demanded, is accepted. It is asked only when the region
-        is used outside of a statement.
+    Args:
+        arguments: ``scoped_session``, which the recipe demanded, is accepted. It is used only when the region is used
+            outside of a statement.
     """
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: Mapping[str, object]) -> None:
         self._registry = cast("Callable[[], Session] | None", arguments.get("scoped_session"))
-        self._entries: WeakKeyDictionary[Session, dict[str, Any]] = WeakKeyDictionary()
+        self._entries: WeakKeyDictionary[Session, dict[str, object]] = WeakKeyDictionary()
 
-    def entries(self, session: Session) -> dict[str, Any]:
-        """The dictionary of a session."""
-        return self._entries.setdefault(session, {})
+    def entries(self, session: AnySession) -> dict[str, object]:
+        """Return the dictionary of a session of any kind."""
+        return self._entries.setdefault(resolve_any_session(session, "backend.entries"), {})
 
     def get(self, key: str) -> Any:
         """Return what the session has under the key."""
-        return self._here().get(key, NO_VALUE)
+        return self._current().get(key, NO_VALUE)
 
     def get_multi(self, keys: Iterable[str]) -> Sequence[Any]:
         """Return what the session has under each key."""
-        here = self._here()
-        return [here.get(key, NO_VALUE) for key in keys]
+        current = self._current()
+        return [current.get(key, NO_VALUE) for key in keys]
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: object) -> None:
         """Keep a value for the session."""
-        self._here()[key] = value
+        self._current()[key] = value
 
-    def set_multi(self, mapping: Mapping[str, Any]) -> None:
+    def set_multi(self, mapping: Mapping[str, object]) -> None:
         """Keep values for the session."""
-        self._here().update(mapping)
+        self._current().update(mapping)
 
     def delete(self, key: str) -> None:
         """Forget a value of the session."""
-        self._here().pop(key, None)
+        self._current().pop(key, None)
 
     def delete_multi(self, keys: Iterable[str]) -> None:
         """Forget values of the session."""
-        here = self._here()
+        current = self._current()
         for key in keys:
-            here.pop(key, None)
+            current.pop(key, None)
 
-    def _here(self) -> dict[str, Any]:
+    def _current(self) -> dict[str, object]:
+        """Return the dictionary of the current session."""
         session = CURRENT_SESSION.get()
         if session is None and self._registry is not None:
             session = self._registry()
@@ -79,5 +80,5 @@ class SessionLocalBackend(CacheBackend):
 
 
 def register_session_backend(name: str = "sqlalchemy.session") -> None:
-    """Make `SessionLocalBackend` known to dogpile under a name; calling it again changes nothing."""
+    """Register `SessionLocalBackend` with dogpile under a name; calling it again changes nothing."""
     cast("Any", dogpile.cache).register_backend(name, __name__, "SessionLocalBackend")

@@ -1,11 +1,14 @@
-"""Stamps in tables of a relational database, where there is no Redis."""
+"""`SQLStamps`: a stamp store in tables of a relational database, for applications without Redis."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -17,46 +20,75 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    event,
     insert,
     literal_column,
     select,
     union_all,
     update,
 )
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from ..exceptions import InvalidArgumentError
 from ._stamps import Epoch, Snapshot, StampsUnavailableError, new_nonce
 
-__all__ = ("SQLStamps",)
-
 _T = TypeVar("_T")
+
+#: Statements that limit how long a connection waits for locks. Metadata locks of MariaDB have a separate limit.
+_OF_MYSQL: Final = "SET SESSION innodb_lock_wait_timeout = {seconds}, SESSION lock_wait_timeout = {seconds}"
+_LOCK_TIMEOUTS: Final = {
+    "postgresql": "SET lock_timeout = {milliseconds}",
+    "mysql": _OF_MYSQL,
+    "mariadb": _OF_MYSQL,
+}
 
 
 class SQLStamps:
     """A stamp store in three small tables, for caches that several processes share without Redis.
 
-    :param engine: an engine of the store's own, on the database of the application or on another. The store writes while the application
-        commits: with the engine of the application, all of whose connections may be committing, that would be a deadlock. On SQLite it
-        needs a file of its own for the same reason.
-    :param metadata: where the tables go; give that of the application to have Alembic see them. `create_tables` creates them else.
-    :param prefix: of the names of the tables.
+    A transaction that creates or drops these tables through `metadata` stamps nothing: it may hold the lock that the
+    store would wait for, and without its tables the store lets no entry be served. (MariaDB commits each CREATE TABLE
+    by itself: under ``on_error="raise"`` call `create_tables()` there before ``metadata.create_all()``.) On servers the
+    store waits no more than `lock_timeout` seconds for any lock, since the transaction that it serves may hold it.
 
-    A read is one SELECT, a commit of the application costs two short transactions, and commits queue up at one row for that long. Leases
-    go by the clocks of the machines.
+    A read is one SELECT. A commit of the application costs two short transactions, during which other commits wait for
+    the row of the epoch. The ends of leases are compared with the clock of each machine.
+
+    Args:
+        engine: An engine that only the store uses, on the database of the application or on another. The store writes
+            while the application commits: with the engine of the application, all of whose connections may be
+            committing, that would be a deadlock. On SQLite it needs a separate file for the same reason.
+        metadata: Where the tables are defined; give that of the application so that Alembic sees them. Otherwise
+            `create_tables` creates them.
+        prefix: The beginning of the tables' names.
+        lock_timeout: Seconds to wait for a lock, on servers.
+
+    Attributes:
+        engine: The engine.
+        metadata: The metadata.
+        tables: The three tables.
     """
 
-    def __init__(self, engine: Engine, *, metadata: MetaData | None = None, prefix: str = "cache") -> None:
+    def __init__(
+        self, engine: Engine, *, metadata: MetaData | None = None, prefix: str = "cache", lock_timeout: float = 5.0
+    ) -> None:
         if engine.dialect.name == "sqlite" and engine.url.database in {None, "", ":memory:"}:
             raise InvalidArgumentError(
-                f"SQLStamps({engine!r}): a database in memory is seen by one process alone; MemoryStamps() does the same faster."
+                f"SQLStamps({engine!r}): a database in memory is seen by one process alone; MemoryStamps() does the "
+                "same faster."
             )
-        options: dict[str, Any] = {}
-        if engine.dialect.name != "sqlite":
-            options["isolation_level"] = "READ COMMITTED"
+        if lock_timeout <= 0:
+            raise InvalidArgumentError(f"SQLStamps(lock_timeout={lock_timeout!r}): give seconds, more than 0.")
+        statement = _LOCK_TIMEOUTS.get(engine.dialect.name)
+        if statement is not None:
+            sql = statement.format(milliseconds=math.ceil(lock_timeout * 1000), seconds=math.ceil(lock_timeout))
+            event.listen(engine, "connect", partial(_limit_waiting, sql))
         self.engine: Final = engine
         self.metadata: Final = MetaData() if metadata is None else metadata
-        self._engine = engine.execution_options(**options)
+        is_server = engine.dialect.name != "sqlite"
+        self._engine = engine.execution_options(isolation_level="READ COMMITTED") if is_server else engine
+        self._pid = os.getpid()
         self._epochs = Table(
             f"{prefix}_epoch",
             self.metadata,
@@ -83,14 +115,17 @@ class SQLStamps:
             Column("deadline", BigInteger, nullable=False),
         )
 
+        self.tables: Final = (self._epochs, self._stamps, self._leases)
+
     def create_tables(self) -> None:
         """Create the tables that are not there yet."""
-        self.metadata.create_all(self._engine, tables=[self._epochs, self._stamps, self._leases])
+        self.metadata.create_all(self._engine, tables=self.tables)
 
     def prune(self, *, keep: int = 1_000_000) -> int:
         """Forget the tags that were not written in the last `keep` epochs, and return how many there were.
 
-        What depends on them, or on tags that were never written, and is older than these epochs counts as stale then.
+        Entries that depend on them, or on tags that were never written, and are older than these epochs count as stale
+        then.
         """
 
         def step(connection: Connection, epoch: Epoch) -> int:
@@ -104,9 +139,9 @@ class SQLStamps:
         return self._write("prune", step)
 
     def read(self, tags: Collection[str]) -> Snapshot:
-        """Return the epoch, the stamps and leases of `tags`."""
+        """Return the epoch, the stamps and the leases of `tags`."""
         keys = {tag: _digest(tag) for tag in tags}
-        found = self._guarded("read", lambda: self._look(keys))
+        found = self._attempt("read", lambda: self._look(keys))
         return (
             self._write("read", lambda connection, epoch: self._freshen(connection, epoch, keys))
             if found is None
@@ -121,7 +156,7 @@ class SQLStamps:
                 row = connection.execute(select(self._epochs.c.generation, self._epochs.c.number)).first()
                 return None if row is None else Epoch(row[0], row[1])
 
-        found = self._guarded("epoch", look)
+        found = self._attempt("epoch", look)
         return self._write("epoch", _nothing) if found is None else found
 
     def mark(self, lease: str, tags: Collection[str], seconds: float | None) -> Epoch:
@@ -132,7 +167,7 @@ class SQLStamps:
         def step(connection: Connection, epoch: Epoch) -> Epoch:
             self._stamp(connection, epoch, keys)
             name = _digest(lease)
-            # A lease of that name is one of which the answer was lost.
+            # A lease of that name exists if the answer to an earlier attempt was lost.
             connection.execute(delete(self._leases).where(self._leases.c.lease == name))
             if keys:
                 rows = [{"lease": name, "tag": key, "deadline": deadline} for key in sorted(keys)]
@@ -165,7 +200,7 @@ class SQLStamps:
         return self._write("touch", step)
 
     def new_generation(self, *, drop_leases: bool = False) -> Epoch:
-        """Make every entry there is invalid."""
+        """Make every existing entry invalid."""
 
         def step(connection: Connection, epoch: Epoch) -> Epoch:
             started = Epoch(new_nonce(), epoch.number)
@@ -181,19 +216,20 @@ class SQLStamps:
         return f"<SQLStamps {self._epochs.name!r} on {self.engine.url!r}>"
 
     def _look(self, keys: dict[str, str]) -> Snapshot | None:
-        """Read in one statement, hence of one moment; None if something has to be written first."""
+        """Read in one statement, hence at one moment; return None if something has to be written first."""
         with self._engine.connect() as connection:
             return self._select(connection, keys)
 
     def _select(self, connection: Connection, keys: dict[str, str]) -> Snapshot | None:
         epochs, stamps, leases = self._epochs.c, self._stamps.c, self._leases.c
-        text = literal_column("''", String)
+        text, zero = literal_column("''", String), literal_column("0", BigInteger)
         statement = union_all(
             select(literal_column("'e'", String), text, epochs.generation, epochs.number, epochs.floor),
-            select(literal_column("'s'", String), stamps.tag, stamps.generation, stamps.number, literal_column("0", BigInteger))
-            .where(stamps.tag.in_(list(keys.values()))),
-            select(literal_column("'l'", String), leases.tag, leases.lease, literal_column("0", BigInteger), leases.deadline),
-        )  # fmt: skip
+            select(literal_column("'s'", String), stamps.tag, stamps.generation, stamps.number, zero).where(
+                stamps.tag.in_(list(keys.values()))
+            ),
+            select(literal_column("'l'", String), leases.tag, leases.lease, zero, leases.deadline),
+        )
         epoch: Epoch | None = None
         floor = 0
         found: dict[str, Epoch] = {}
@@ -218,7 +254,10 @@ class SQLStamps:
         return Snapshot(epoch, numbers, frozenset(tag for tag, key in keys.items() if key in leased))
 
     def _freshen(self, connection: Connection, epoch: Epoch, keys: dict[str, str]) -> Snapshot:
-        """End expired leases, and replace stamps of another generation, at the epoch that this transaction has taken."""
+        """End expired leases, replace stamps of another generation, and return the stamps.
+
+        The epoch is the one that this transaction has taken.
+        """
         leases, stamps = self._leases.c, self._stamps.c
         now = _now()
         stale: set[str] = set()
@@ -233,7 +272,7 @@ class SQLStamps:
         stale.update(connection.scalars(foreign).all())
         self._stamp(connection, epoch, stale)
         snapshot = self._select(connection, keys)
-        if snapshot is None:  # A lease has expired this very moment: what it covers counts as leased.
+        if snapshot is None:  # A lease has expired at this moment: its tags count as leased.
             return Snapshot(epoch, dict.fromkeys(keys, epoch.number), frozenset(keys))
         return snapshot
 
@@ -249,7 +288,10 @@ class SQLStamps:
             connection.execute(insert(stamps), [{"tag": key, **values} for key in missing])
 
     def _write(self, operation: str, step: Callable[[Connection, Epoch], _T]) -> _T:
-        """Take the next epoch and, with it, `step`. Whoever writes holds the row of the epoch, so that steps never interleave."""
+        """Take the next epoch and do `step` with it.
+
+        Each writer locks the row of the epoch, so that steps never interleave.
+        """
 
         def attempt() -> _T | None:
             with self._engine.begin() as connection:
@@ -258,10 +300,10 @@ class SQLStamps:
                 row = connection.execute(select(self._epochs.c.generation, self._epochs.c.number)).one()
                 return step(connection, Epoch(row[0], row[1]))
 
-        done = self._guarded(operation, attempt)
+        done = self._attempt(operation, attempt)
         if done is None:
-            self._guarded(operation, self._start)
-            done = self._guarded(operation, attempt)
+            self._attempt(operation, self._start)
+            done = self._attempt(operation, attempt)
         if done is None:
             raise StampsUnavailableError(f"{self!r} has lost its epoch while it was asked to {operation!r}.")
         return done
@@ -271,15 +313,27 @@ class SQLStamps:
             with self._engine.begin() as connection:
                 connection.execute(insert(self._epochs), {"id": 1, "generation": new_nonce(), "number": 0, "floor": 0})
         except IntegrityError:
-            pass  # Somebody else was first.
+            pass  # Another process was first.
 
-    def _guarded(self, operation: str, attempt: Callable[[], _T]) -> _T:
+    def _attempt(self, operation: str, attempt: Callable[[], _T]) -> _T:
+        if os.getpid() != self._pid:
+            # After a fork: the connections in the pool belong to the other process, which continues to use them.
+            self._pid = os.getpid()
+            self.engine.dispose(close=False)
         try:
             return attempt()
         except SQLAlchemyError as error:
             raise StampsUnavailableError(
                 f"{self!r} does not answer to {operation!r}; do its tables exist (create_tables())? {error}"
             ) from error
+
+
+def _limit_waiting(sql: str, dbapi_connection: DBAPIConnection, record: object) -> None:
+    cursor = dbapi_connection.cursor()
+    cursor.execute(sql)
+    cursor.close()
+    # A setting that is made in a transaction is lost when that is rolled back.
+    dbapi_connection.commit()
 
 
 def _now() -> int:

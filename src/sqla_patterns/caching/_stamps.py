@@ -1,12 +1,14 @@
-"""What a stamp store is: the one place that knows when tables were last written.
+"""The interface of a stamp store: the one place that knows when tables were last written.
 
-A store keeps one number that only grows, the *epoch*; for each *tag* (a table, a statement, whatever the cache has invented) the epoch
-of its last write, its *stamp*; and the *leases* of commits that are under way. Every method is one atomic step, and that is all that the
-cache asks of a store. Cached entries carry the epoch of their read and are compared with the stamps when they are read, so that nothing
-is ever deleted, and a reader that puts an old value too late puts something that nobody will take.
+A store keeps one number that only grows, the *epoch*; for each *tag* (a table, a statement, whatever the cache names)
+the epoch of its last write, its *stamp*; and the *leases* of commits that are under way. Every method is one atomic
+step, and that is all that the cache asks of a store. Cached entries carry the epoch of their read and are compared with
+the stamps when they are read, so that nothing is ever deleted, and an old value that a reader stores too late is
+ignored.
 
-A tag that the store does not know may have been written: its stamp was dropped, or was never there. The store knows up to which epoch that
-may have been, and counts the tag as written then: no older entry can pass. A store that has lost its epoch starts a new *generation*, whose epochs compare with no others.
+A tag that the store does not know may have been written: its stamp was dropped, or was never there. The store knows up
+to which epoch that may have been, and counts the tag as written then: no older entry is served. A store that has lost
+its epoch starts a new *generation*, whose epochs cannot be compared with those of any other.
 """
 
 from __future__ import annotations
@@ -20,15 +22,13 @@ from sqlalchemy import exc
 
 from ..exceptions import PatternError
 
-__all__ = ("Epoch", "Snapshot", "StampStore", "StampsUnavailableError", "new_nonce")
-
 
 class StampsUnavailableError(PatternError, exc.SQLAlchemyError):
     """The stamp store does not answer."""
 
 
 class Epoch(NamedTuple):
-    """A moment of a stamp store; moments of different generations compare with nothing."""
+    """A moment as a stamp store counts it; moments of different generations cannot be compared."""
 
     generation: str
     number: int
@@ -36,23 +36,31 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a store said, in one atomic step, about some tags."""
+    """The answer of a stamp store about some tags, read in one atomic step.
+
+    Attributes:
+        epoch: The epoch of that step.
+        stamps: The last stamp of each tag that was asked for.
+        leased: Those of the tags that a commit under way may be changing.
+    """
 
     epoch: Epoch
-    #: The last stamp of each tag that was asked for.
     stamps: Mapping[str, int]
-    #: Those of the tags that a commit under way may be changing.
     leased: frozenset[str]
 
 
 @runtime_checkable
 class StampStore(Protocol):
-    """What the cache needs of a store; each method is one atomic step and raises `StampsUnavailableError` if it cannot be taken."""
+    """The interface of stamp stores: what the cache calls.
+
+    Each method is one atomic step, and raises `StampsUnavailableError` if it cannot be taken.
+    """
 
     def read(self, tags: Collection[str]) -> Snapshot:
-        """Return the epoch, the stamps and leases of `tags`.
+        """Return the epoch, the stamps and the leases of `tags`.
 
-        A tag that has no stamp of this generation counts as written at the last moment when it may have been. A lease that has expired, whosever it is, is ended as by `done`.
+        A tag that has no stamp of this generation counts as written at the last moment when it may have been. A lease
+        that has expired, whichever process made it, is ended as by `done`.
         """
         ...
 
@@ -61,7 +69,7 @@ class StampStore(Protocol):
         ...
 
     def mark(self, lease: str, tags: Collection[str], seconds: float | None) -> Epoch:
-        """Take a new epoch, stamp `tags` with it, and lease them until `done`, or for `seconds`; None is until `done`."""
+        """Take a new epoch, stamp `tags` with it, and lease them until `done`, or for `seconds` if they are given."""
         ...
 
     def done(self, lease: str, tags: Collection[str] = ()) -> Epoch:
@@ -76,10 +84,10 @@ class StampStore(Protocol):
         ...
 
     def new_generation(self, *, drop_leases: bool = False) -> Epoch:
-        """Make every entry there is invalid. Leases go on unless they are dropped."""
+        """Make every existing entry invalid. Leases go on unless they are dropped."""
         ...
 
 
 def new_nonce() -> str:
-    """A name for a generation or a lease that nobody has used."""
+    """Return a name for a generation or a lease that was never used before."""
     return secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""What a cache did: counters, and events for whoever wants to know at once."""
+"""Count what a cache does, and tell it to listeners."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, Literal, TypeAlias
 
-__all__ = ("CacheEvent", "CacheEvents", "CacheStats", "EventKind", "EventListener", "RegionStats")
+from ._side_tasks import LOGGER
 
 EventKind: TypeAlias = Literal["hit", "miss", "put", "refused", "bypass", "error", "invalidate"]
 
 
 @dataclass(frozen=True, slots=True)
 class CacheEvent:
-    """One thing that a cache did."""
+    """One thing that a cache did, such as a hit.
+
+    Attributes:
+        kind: What it was.
+        region: The region's name; empty for invalidations, which concern all.
+        key: The cache key, if it is known.
+        sql: The SQL of the statement, without values.
+        reason: Why a statement bypassed the cache or a result was not kept, or what failed.
+        seconds: The time of the look-up for a hit, of the database for a put.
+        rows: The number of rows.
+        size: The size of the entry, in bytes.
+        tags: The tags that were invalidated.
+    """
 
     kind: EventKind
-    #: The region's name; empty for invalidations, which concern all.
     region: str = ""
-    #: The key of the entry, if it came to that.
     key: str = ""
-    #: SQL of the statement, without values.
     sql: str = ""
-    #: Why a statement went past the cache, a result was not kept, or what failed.
     reason: str = ""
-    #: What the event took: the look-up of a hit, the database's part of a put.
     seconds: float = 0.0
     rows: int = 0
     size: int = 0
@@ -38,15 +45,24 @@ EventListener: TypeAlias = Callable[[CacheEvent], object]
 
 @dataclass(slots=True)
 class RegionStats:
-    """Counters of one region."""
+    """Counters of one region.
+
+    Attributes:
+        hits: Statements answered from the cache.
+        misses: Statements looked up without success.
+        puts: Results stored.
+        errors: Failures of the backend, and entries that were damaged.
+        bypasses: Statements that went to the database although they have a cache option, by reason.
+        refused: Results that were not stored, by reason.
+        bytes_read: The size of the entries that were served.
+        bytes_written: The size of the entries that were stored.
+    """
 
     hits: int = 0
     misses: int = 0
     puts: int = 0
     errors: int = 0
-    #: Statements that went to the database although they have a cache option, by reason.
     bypasses: Counter[str] = field(default_factory=Counter[str])
-    #: Results that were not kept, by reason.
     refused: Counter[str] = field(default_factory=Counter[str])
     bytes_read: int = 0
     bytes_written: int = 0
@@ -78,7 +94,7 @@ class RegionStats:
 
 
 class CacheStats:
-    """Counters since the cache was made or `reset()`, by region; the properties are sums over all."""
+    """Counters since the cache was made or `reset()`, by region; the properties are sums over all regions."""
 
     def __init__(self) -> None:
         self._lock: Final = Lock()
@@ -97,31 +113,31 @@ class CacheStats:
 
     @property
     def misses(self) -> int:
-        """Statements looked up in vain."""
+        """Statements looked up without success."""
         return sum(each.misses for each in self._regions.values())
 
     @property
     def puts(self) -> int:
-        """Results kept."""
+        """Results stored."""
         return sum(each.puts for each in self._regions.values())
 
     @property
     def errors(self) -> int:
-        """Failures of backends and of the stamp store, and entries that were not what they should be."""
+        """Failures of backends and of the stamp store, and entries that were damaged."""
         return sum(each.errors for each in self._regions.values())
 
     @property
     def bypasses(self) -> Counter[str]:
-        """Statements that went past the cache, by reason."""
+        """Statements that bypassed the cache, by reason."""
         return sum((each.bypasses for each in self._regions.values()), Counter[str]())
 
     @property
     def refused(self) -> Counter[str]:
-        """Results not kept, by reason."""
+        """Results that were not stored, by reason."""
         return sum((each.refused for each in self._regions.values()), Counter[str]())
 
     def reset(self) -> None:
-        """Start from zero."""
+        """Set all counters to zero."""
         with self._lock:
             self._regions = {}
             self.invalidations = 0
@@ -142,22 +158,38 @@ class CacheStats:
 
 
 class CacheEvents:
-    """Whom to tell; listeners run where the statement runs, so they must be quick, and what they raise is raised."""
+    """The listeners of a cache.
+
+    Listeners run where the statement runs, so they must be quick. What one raises is logged to
+    ``sqla_patterns.caching``, once for each listener, and is not passed on: a metric that fails stops no query and no
+    commit.
+    """
 
     def __init__(self) -> None:
         self._listeners: tuple[EventListener, ...] = ()
+        #: Those that have raised, and of which that was logged.
+        self._failed: tuple[EventListener, ...] = ()
 
     def listen(self, listener: EventListener) -> EventListener:
-        """Call ``listener`` with every `CacheEvent`; returns it, so that it can be used as a decorator."""
+        """Call ``listener`` with every `CacheEvent`; return it, so that this method can be used as a decorator."""
         if listener not in self._listeners:
             self._listeners += (listener,)
         return listener
 
     def remove(self, listener: EventListener) -> None:
         """Call ``listener`` no more."""
-        self._listeners = tuple(each for each in self._listeners if each is not listener)
+        self._listeners = tuple(each for each in self._listeners if each != listener)
+        self._failed = tuple(each for each in self._failed if each != listener)
 
     def send(self, event: CacheEvent) -> None:
-        """Tell all."""
+        """Call all listeners with an event."""
         for listener in self._listeners:
-            listener(event)
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - a function of the user's may raise anything
+                if listener not in self._failed:
+                    self._failed += (listener,)
+                    LOGGER.exception(
+                        "The listener %r failed at an event of kind %r; more failures of it are not logged.",
+                        *(listener, event.kind),
+                    )

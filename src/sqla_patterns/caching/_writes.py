@@ -1,8 +1,8 @@
-"""Which tables a statement that is about to run writes.
+"""Find the tables that a statement writes.
 
-Looked at where every statement comes by, just before the cursor executes it: what a flush emits, ORM and Core DML, rows of secondary tables, DML in common
-table expressions. To the tables in the statement come those that foreign keys let the database change by itself (``ON DELETE CASCADE`` and its like),
-as far as metadata shows them.
+It looks at every statement just before the cursor executes it: what a flush emits, ORM and Core DML, rows of secondary
+tables, DML in common table expressions. To the tables in the statement are added those that the database itself changes
+because of foreign keys (``ON DELETE CASCADE`` and the like), as far as metadata shows them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Delete, Insert, MetaData, Table, TextClause, Update, exc
+from sqlalchemy import CTE, ClauseElement, Delete, FromClause, Insert, MetaData, Table, TextClause, Update, exc
 from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql import visitors
@@ -23,11 +23,11 @@ from sqlalchemy.sql.compiler import Compiled
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TextualSelect
 
+from .._sqlalchemy._names import POST_VALUES_CLAUSE, PREFIXES
 from ..exceptions import PatternError
 from ._dependencies import dependencies
+from ._side_tasks import LOGGER
 from ._tags import TableName, real_tables, tables_in, tables_of
-
-__all__ = ("TOUCHES_OPTION", "Raw", "RawDML", "RawWriteError", "WriteCollector", "Writes", "prepared_xid", "raw_kind")
 
 RawDML: TypeAlias = Literal["flush_all", "raise", "ignore"]
 
@@ -36,7 +36,7 @@ TOUCHES_OPTION: Final = "cache_touches"
 
 
 class RawWriteError(PatternError, exc.InvalidRequestError):
-    """A statement in plain text writes, and nobody has said to which tables."""
+    """A statement in plain text writes, and does not say to which tables."""
 
 
 class Raw(Enum):
@@ -52,12 +52,16 @@ class Raw(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """What one statement changes."""
+    """What one statement changes.
+
+    Attributes:
+        tables: The tables.
+        everything: Whether it may change any table.
+        raw: What a statement in plain text does; None for others.
+    """
 
     tables: frozenset[TableName] = frozenset()
-    #: It may change any table.
     everything: bool = False
-    #: What kind of plain text it is, if it is.
     raw: Raw | None = None
 
     def __bool__(self) -> bool:
@@ -70,11 +74,12 @@ _DDL: Final = Writes(everything=True, raw=Raw.DDL)
 
 # -- plain text ----------------------------------------------------------------------------------
 
-# String literals go first: a comment may stand in a literal and a quote in a comment, whichever opens first.
+# One expression for literals and comments: a literal may contain "--" and a comment a quote, whichever begins first.
 _NOISE: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _HEAD: Final = re.compile(r"[\s(;]*([a-z]+)", re.IGNORECASE)
 _WRITING: Final = re.compile(
-    r"\b(insert|update|delete|merge|replace|truncate|create|alter|drop|rename|call|copy|do|exec|execute|refresh|load)\b",
+    r"\b(insert|update|delete|merge|replace|truncate|create|alter|drop|rename|call|copy|do|exec|execute|refresh|load)"
+    r"\b",
     re.IGNORECASE,
 )
 _FOR_UPDATE: Final = re.compile(r"\bfor\s+(no\s+key\s+)?update\b", re.IGNORECASE)
@@ -82,12 +87,12 @@ _ISOLATION: Final = re.compile(r"\b(isolation|transaction_isolation|tx_isolation
 _PREPARED: Final = re.compile(r"\s*((commit|rollback)\s+prepared|xa\s+(commit|rollback))\b", re.IGNORECASE)
 _XID: Final = re.compile(r"'([^']*)'")
 _READS: Final = frozenset(
-    {"select", "with", "values", "table", "show", "describe", "desc", "explain", "pragma", "set", "reset", "use", "begin",
-     "start", "savepoint", "release", "rollback", "abort", "declare", "fetch", "move", "close", "listen", "unlisten",
-     "notify", "lock", "unlock", "discard", "analyze", "kill",
+    {"select", "with", "values", "table", "show", "describe", "desc", "explain", "pragma", "set", "reset", "use",
+     "begin", "start", "savepoint", "release", "rollback", "abort", "declare", "fetch", "move", "close", "listen",
+     "unlisten", "notify", "lock", "unlock", "discard", "analyze", "kill",
      "prepare", "deallocate", "xa"}
 )  # fmt: skip
-#: What ends a transaction on MariaDB before it begins something else.
+#: Statements that on MariaDB commit a transaction before they begin something else.
 _MAY_COMMIT: Final = frozenset({"begin", "start", "lock", "unlock"})
 _AUTOCOMMIT: Final = re.compile(r"\bautocommit\b", re.IGNORECASE)
 _MAY_WRITE_INSIDE: Final = frozenset({"with", "explain"})
@@ -98,7 +103,7 @@ _DDL_WORDS: Final = frozenset(
 
 @lru_cache(maxsize=512)
 def raw_kind(sql: str) -> Raw:
-    """Tell what a statement in plain text does, by its words; in doubt it writes."""
+    """Return what a statement in plain text does, judged by its words; in doubt it writes."""
     bare = _NOISE.sub(" ", sql)
     match = _HEAD.match(bare)
     head = match[1].lower() if match else ""
@@ -119,12 +124,12 @@ def raw_kind(sql: str) -> Raw:
             return Raw.WRITE
         if re.search(r";\s*commit\b", bare, re.IGNORECASE):
             return Raw.COMMIT
-    # SELECT ... INTO makes a table on PostgreSQL and sets a variable on MariaDB; neither is one that was cached.
+    # SELECT ... INTO makes a table on PostgreSQL and sets a variable on MariaDB: no table that was read before.
     return Raw.ISOLATION if _ISOLATION.search(bare) and head != "select" else Raw.READ
 
 
 def prepared_xid(sql: str, parameters: object) -> str | None:
-    """The name of the prepared transaction that a statement in plain text ends."""
+    """Return the name of the prepared transaction that a statement in plain text ends."""
     if match := _XID.search(sql):
         return match[1]
     values = list(cast("Mapping[str, object]", parameters).values()) if isinstance(parameters, Mapping) else parameters
@@ -135,7 +140,7 @@ def prepared_xid(sql: str, parameters: object) -> str | None:
 
 
 class WriteCollector:
-    """Tells what statements write, and keeps the answer with each compiled statement for as long as SQLAlchemy keeps that."""
+    """The writes of statements; the answer is kept for each compiled statement as long as SQLAlchemy keeps that."""
 
     def __init__(self, raw_dml: RawDML) -> None:
         self._raw_dml: Final = raw_dml
@@ -143,10 +148,10 @@ class WriteCollector:
         self._known: WeakKeyDictionary[Compiled, tuple[tuple[tuple[MetaData, int], ...], Writes]] = WeakKeyDictionary()
 
     def writes(self, context: ExecutionContext, sql: str) -> Writes:
-        """What the statement of `context` writes.
+        """Return what the statement of `context` writes.
 
         Raises:
-            RawWriteError: it is plain text, and the policy is to refuse it.
+            RawWriteError: It is plain text, and the policy is to refuse it.
         """
         compiled: Compiled | None = getattr(context, "compiled", None)
         if compiled is None:
@@ -155,7 +160,14 @@ class WriteCollector:
             known = self._known.get(compiled)
             if known is None or any(len(metadata.tables) != size for metadata, size in known[0]):
                 seen: dict[MetaData, int] = {}
-                found = _of_compiled(compiled, sql, seen)
+                try:
+                    found = _of_compiled(compiled, sql, seen)
+                except Exception:  # noqa: BLE001 - a construct of the user's may raise anything
+                    # A failure here must not prevent the statement; what it writes is then unknown.
+                    LOGGER.exception(
+                        "The cache cannot tell what this statement writes, and invalidates everything: %s", sql[:500]
+                    )
+                    found = _ALL
                 known = self._known[compiled] = (tuple(seen.items()), found)
             found = known[1]
         declared = context.execution_options.get(TOUCHES_OPTION)
@@ -178,12 +190,11 @@ class WriteCollector:
 
 
 def _of_compiled(compiled: Compiled, sql: str, seen: dict[MetaData, int]) -> Writes:
-    statement: Any = compiled.statement
-    state: Any = getattr(compiled, "compile_state", None)
-    final: Any = getattr(state, "statement", None)
+    statement = compiled.statement
+    final: ClauseElement | None = getattr(getattr(compiled, "compile_state", None), "statement", None)
     if isinstance(statement, ExecutableDDLElement):
         return _DDL
-    ctes: Mapping[Any, str] = getattr(compiled, "ctes", None) or {}
+    ctes: Mapping[CTE, str] = getattr(compiled, "ctes", None) or {}
     writes = any(getattr(compiled, flag, False) for flag in ("isinsert", "isupdate", "isdelete"))
     if not writes and not ctes:
         whole = next((each for each in (statement, final, getattr(statement, "element", None)) if _is_text(each)), None)
@@ -207,13 +218,11 @@ def _is_text(element: object) -> bool:
 
 def _of_dml(statement: UpdateBase, compiled: Compiled, seen: dict[MetaData, int]) -> set[TableName]:
     # Typed as a FROM of many kinds; under the ORM it carries annotations.
-    target: Any = cast(Any, statement).table
+    target: FromClause = cast(Any, statement).table
     kinds: tuple[str, ...]
     if isinstance(statement, Insert):
         # ON CONFLICT and ON DUPLICATE KEY come after the values, OR REPLACE is a prefix.
-        extra: object = getattr(statement, "_post_values_clause", None) is not None or getattr(
-            statement, "_prefixes", ()
-        )
+        extra: object = POST_VALUES_CLAUSE.get(statement) is not None or PREFIXES.get(statement, ())
         kinds = ("update", "delete") if extra else ()
     elif isinstance(statement, Delete):
         kinds = ("delete",)
@@ -221,7 +230,7 @@ def _of_dml(statement: UpdateBase, compiled: Compiled, seen: dict[MetaData, int]
         kinds = ("update",)
     tables = set(tables_in(target))
     real = set(real_tables(target))
-    state: Any = getattr(compiled, "dml_compile_state", None) or getattr(compiled, "compile_state", None)
+    state: object = getattr(compiled, "dml_compile_state", None) or getattr(compiled, "compile_state", None)
     if (
         isinstance(statement, Update)
         and compiled.dialect.name in {"mysql", "mariadb"}
@@ -240,9 +249,7 @@ def _of_dml(statement: UpdateBase, compiled: Compiled, seen: dict[MetaData, int]
 
 
 def _declared(things: object) -> frozenset[TableName]:
-    listed: Iterable[Any] = (
-        cast("Iterable[Any]", things) if isinstance(things, (list, tuple, set, frozenset)) else (things,)
-    )
+    listed = cast("Iterable[object]", things) if isinstance(things, (list, tuple, set, frozenset)) else (things,)
     return frozenset(name for thing in listed for name in tables_of(thing))
 
 
@@ -252,13 +259,13 @@ _ACTIONS: Final = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
 def _cascades(tables: Iterable[Table], kind: str) -> set[TableName]:
-    """The tables that the database changes when rows of `tables` are deleted or updated."""
+    """Return the tables that the database changes when rows of `tables` are deleted or updated."""
     found: set[TableName] = set()
     done: set[tuple[Table, str, frozenset[str] | None]] = set()
-    # With an update go the columns that it may change; None is any.
-    open_: list[tuple[Table, str, frozenset[str] | None]] = [(table, kind, None) for table in tables]
-    while open_:
-        parent, what, columns = step = open_.pop()
+    # The last item is the columns that an update may change; None is any.
+    pending: list[tuple[Table, str, frozenset[str] | None]] = [(table, kind, None) for table in tables]
+    while pending:
+        parent, what, columns = step = pending.pop()
         if step in done:
             continue
         done.add(step)
@@ -274,7 +281,7 @@ def _cascades(tables: Iterable[Table], kind: str) -> set[TableName]:
                 ):
                     found.add(TableName(child.schema, child.name))
                     if what == "delete" and action == "CASCADE":
-                        open_.append((child, "delete", None))
+                        pending.append((child, "delete", None))
                     else:
-                        open_.append((child, "update", frozenset(column.name for column in constraint.columns)))
+                        pending.append((child, "update", frozenset(column.name for column in constraint.columns)))
     return found

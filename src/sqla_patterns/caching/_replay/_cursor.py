@@ -1,4 +1,4 @@
-"""Rows from the database, and results from rows."""
+"""Run a statement and return its raw rows, and make a result of SQLAlchemy from raw rows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ from sqlalchemy.engine import CursorResult, cursor, default
 from ._prepare import Description, Prepared, RawRows
 
 if TYPE_CHECKING:
-    from sqlalchemy import Result
-    from sqlalchemy.orm import Mapper
-
-__all__ = (
-    "fetch",
-    "identities",
-    "replay",
-)
+    from ..._typing import AnyMapper, AnyResult
 
 
 def fetch(prepared: Prepared) -> RawRows:
-    """Run the statement and take the raw rows."""
-    connection = prepared.session.connection(bind_arguments=prepared.bind_arguments)
-    result: Any = connection.execute(
-        prepared.statement, cast("Any", prepared.parameters), execution_options=cast("Any", prepared.options)
+    """Run the statement and return its raw rows."""
+    result: Any = prepared.connection().execute(
+        prepared.statement, prepared.parameters, execution_options=prepared.options
     )
     if not result.returns_rows:
         result.all()  # raises what the ORM would raise
@@ -34,43 +26,40 @@ def fetch(prepared: Prepared) -> RawRows:
 
 
 class _NoConnection:
-    """Stands for the connection of a result that has no cursor."""
+    """A placeholder for the connection of a result that has no cursor."""
 
     _echo = False
 
     def _safe_close_cursor(self, cursor: object) -> None:
-        """There is no cursor."""
+        """Do nothing: there is no cursor."""
 
 
 _NO_CONNECTION: Final = _NoConnection()
 
 
-def replay(prepared: Prepared, raw: RawRows) -> Result[Any]:
+def replay(prepared: Prepared, raw: RawRows) -> AnyResult:
     """Make the result of the statement from raw rows, as SQLAlchemy makes it from a cursor."""
-    result = _cursor_result(prepared, raw)
-    if prepared.orm is None:
-        return cast("Result[Any]", result)
-    return cast(
-        "Result[Any]",
-        prepared.orm.orm_setup_cursor_result(
+    result: AnyResult = _cursor_result(prepared, raw)
+    if prepared.orm is not None:
+        result = prepared.orm.orm_setup_cursor_result(
             prepared.session,
             prepared.statement,
             prepared.parameters,
             prepared.options,
-            prepared.bind_arguments,
+            dict(prepared.bind_arguments),
             result,
-        ),
-    )
+        )
+    return result
 
 
-def identities(prepared: Prepared, raw: RawRows, mapper: Mapper[Any]) -> list[tuple[Any, ...]]:
-    """The primary key in each row."""
+def primary_keys(prepared: Prepared, raw: RawRows, mapper: AnyMapper) -> list[tuple[object, ...]]:
+    """Return the primary key in each row."""
     columns = mapper.primary_key
-    result: Any = _cursor_result(prepared, raw)
-    return [tuple(row[column] for column in columns) for row in result.mappings()]
+    return [tuple(row[column] for column in columns) for row in _cursor_result(prepared, raw).mappings()]
 
 
 def _cursor_result(prepared: Prepared, raw: RawRows) -> CursorResult[Any]:
+    """Make a result whose cursor has been read already."""
     compiled: Any = prepared.compiled
     ctx: Any = object.__new__(prepared.dialect.execution_ctx_cls)
     ctx.dialect = prepared.dialect

@@ -1,4 +1,4 @@
-"""Whether this SQLAlchemy has what replaying rows needs, and whether it runs for asyncio."""
+"""Find out whether SQLAlchemy has the private names that replaying rows needs, and whether it runs under asyncio."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ from sqlalchemy.engine import CursorResult, cursor, default
 from sqlalchemy.orm import Query, context, strategies
 from sqlalchemy.orm import session as orm_session
 from sqlalchemy.sql import compiler
-
-__all__ = (
-    "await_here",
-    "in_event_loop",
-    "probe",
-)
 
 T = TypeVar("T")
 
@@ -50,7 +44,7 @@ def probe() -> str | None:
 
 
 def in_event_loop() -> bool:
-    """Whether this runs for an ``AsyncSession``, where nothing may block."""
+    """Return whether this runs for an ``AsyncSession``, where nothing may block."""
     return util.concurrency.in_greenlet()
 
 

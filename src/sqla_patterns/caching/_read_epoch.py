@@ -1,4 +1,9 @@
-"""What one read may take from the cache, and put there."""
+"""`ReadEpoch`: the moment to which the rows of one read belong; it decides which entries the read may use and store.
+
+The stamp store counts writes: its *epoch* is a number that grows with each one, and each table's *stamp* is the epoch
+of its last write. A read that begins at epoch 7 sees all writes up to 7 at least. Its rows are stored with that number.
+They are up to date as long as no table that they were read from has a stamp greater than 7.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +14,35 @@ from typing import Final, Self
 from ._stamps import Epoch, Snapshot
 from ._tags import EVERYTHING
 
-__all__ = ("Ticket",)
-
-_NOWHERE: Final = Epoch("", -1)
-_UNKNOWN: Final = Snapshot(_NOWHERE, {}, frozenset())
+_NO_EPOCH: Final = Epoch("", -1)
+_NO_SNAPSHOT: Final = Snapshot(_NO_EPOCH, {}, frozenset())
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """The stamps that a read depends on, as they were before the read.
+class ReadEpoch:
+    """The moment of one read: the epoch and the stamps of the tags that it depends on, as they were before it.
 
-    Take a ticket before looking for an entry and before reading the database: what is written in between then has a later stamp.
+    It is taken before looking for an entry and before reading the database: what is written after it then has a later
+    stamp.
+
+    Attributes:
+        bypass: Why this read neither takes an entry nor stores one; None if it may.
+        may_serve: Whether an entry may be served at all. If not, the database must be read, and the entry may be
+            stored.
     """
 
-    #: Why this read has nothing to do with the cache, neither way.
     bypass: str | None = None
-    #: Whether an entry may be served at all; if not, the database must be read, and the entry may be put.
     may_serve: bool = False
-    _snapshot: Snapshot = _UNKNOWN
-    #: The epoch that the data of this read have seen at least: that of the ticket, or that of the transaction's begin.
-    _seen: Epoch = _NOWHERE
+    _snapshot: Snapshot = _NO_SNAPSHOT
+    #: The epoch up to which this read sees all writes: the one of the snapshot, or the one before its transaction
+    #: began.
+    _seen: Epoch = _NO_EPOCH
     #: Whether the transaction reads one snapshot, and may therefore not be served what is newer.
     _strict: bool = False
     _fills: bool = False
 
     def serves(self, entry: Epoch) -> bool:
-        """Whether an entry whose read had the horizon `entry` may be served."""
+        """Return whether an entry may be served that was stored with the epoch `entry`."""
         return (
             self.may_serve
             and self._settled()
@@ -44,12 +52,12 @@ class Ticket:
         )
 
     @property
-    def horizon(self) -> Epoch | None:
-        """What to put an entry with; None if what is read now must not be put."""
+    def entry_epoch(self) -> Epoch | None:
+        """The epoch to store an entry with; None if what is read now must not be stored."""
         return self._seen if self._fills and self._settled() else None
 
     def narrow(self, tags: Collection[str]) -> Self:
-        """The ticket for one of several things that are read together, each with tags of its own among those of this ticket."""
+        """Return the read epoch of a part of this read, which depends on some of its tags only."""
         if self.bypass is not None:
             return self
         kept = {*tags, EVERYTHING}
@@ -65,9 +73,10 @@ class Ticket:
         )
 
     def agrees_with(self, later: Self) -> bool:
-        """Whether nothing that this ticket is about was written up to a `later` one for the same tags.
+        """Return whether none of the tags was written between this read epoch and a `later` one for the same tags.
 
-        What was served by this ticket, and what the database has said before the later one was taken, are then of one moment.
+        Entries that were served by this one, and rows that the database returned before the later one was taken, then
+        belong to one moment.
         """
         return (
             self.bypass is None
@@ -78,7 +87,7 @@ class Ticket:
         )
 
     def _settled(self) -> bool:
-        """No commit to the tags is under way, nor was there one since what this transaction sees."""
+        """Return whether no commit to the tags is under way, and none has ended that this transaction does not see."""
         snapshot = self._snapshot
         return (
             self.bypass is None

@@ -1,36 +1,37 @@
-"""A stamp store that may not answer, and what the cache makes of that."""
+"""`StampClient`: it asks the stamp store, and decides what happens when the store does not answer."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
 from threading import RLock
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
-from ..exceptions import InvalidArgumentError
+from ..exceptions import InvalidArgumentError, PatternError
 from ._stamps import Epoch, Snapshot, StampStore, StampsUnavailableError, new_nonce
 
-__all__ = ("Contact", "Lease", "Observer", "OnError")
+T = TypeVar("T")
 
 OnError: TypeAlias = Literal["raise", "degrade"]
-#: Told of each failure: what was being done, and the error.
+#: Called for each failure with what was being done, and the error.
 Observer: TypeAlias = Callable[[str, StampsUnavailableError], None]
 
 
 class Lease(NamedTuple):
-    """A commit under way; unless `marked`, the store does not know of it."""
+    """A commit under way and the tags that it may change; unless `marked`, the store does not know of it."""
 
     name: str
     tags: frozenset[str]
     marked: bool = True
 
 
-class Contact:
-    """Asks a store, and carries on without it.
+class StampClient:
+    """A stamp store as the cache uses it, which may fail.
 
     - A read that gets no answer goes to the database, and for `pause` seconds the store is not asked again.
-    - A commit of which the store cannot be told is refused (``on_error="raise"``), or goes on (``"degrade"``). From then on nothing is read from
-      the cache in this process, and the first contact after that commit starts a new generation, before anything else is asked.
+    - A commit of which the store cannot be told is refused (``on_error="raise"``), or goes on (``"degrade"``). From
+      then on this process reads nothing from the cache, and the first request to the store after that commit starts a
+      new generation, before anything else is asked.
     - A commit that has ended and of which the store cannot be told leaves its lease, which expires.
     """
 
@@ -57,7 +58,8 @@ class Contact:
         self._clock: Final = clock
         self._lock = RLock()
         self._silent_until = float("-inf")
-        # Whether the store has missed a commit, and the commits under way that it does not know, with the time when they count as over.
+        # Whether the store has missed a commit, and the commits under way that it does not know, with the time when
+        # they count as ended.
         self._behind = False
         self._unmarked: dict[str, float] = {}
 
@@ -76,22 +78,27 @@ class Contact:
         """The store, if it has been needed."""
         return self._store
 
+    def keeps_stamps_in(self, table: object) -> bool:
+        """Return whether a table is one of the store's."""
+        tables: tuple[object, ...] = getattr(self._store, "tables", ())
+        return any(table is each for each in tables)
+
     def read(self, tags: Collection[str]) -> Snapshot | None:
-        """The stamps of `tags`, or None if the store does not answer."""
+        """Return the stamps of `tags`, or None if the store does not answer."""
         if self._clock() < self._silent_until or not self._catch_up():
             return None
         try:
-            return self.store.read(tags)
+            return self._call(lambda store: store.read(tags))
         except StampsUnavailableError as error:
             self._failed("read", error)
             return None
 
     def epoch(self) -> Epoch | None:
-        """The epoch, or None if the store does not answer."""
+        """Return the epoch, or None if the store does not answer."""
         if self._clock() < self._silent_until or not self._catch_up():
             return None
         try:
-            return self.store.epoch()
+            return self._call(lambda store: store.epoch())
         except StampsUnavailableError as error:
             self._failed("read", error)
             return None
@@ -100,12 +107,12 @@ class Contact:
         """Tell the store that a commit begins.
 
         Raises:
-            StampsUnavailableError: it cannot be told, and such commits are refused.
+            StampsUnavailableError: It cannot be told, and such commits are refused.
         """
         lease = Lease(name or new_nonce(), frozenset(tags))
         self._catch_up()
         try:
-            self.store.mark(lease.name, lease.tags, None if endless else self._seconds)
+            self._call(lambda store: store.mark(lease.name, lease.tags, None if endless else self._seconds))
         except StampsUnavailableError as error:
             self._failed("mark", error)
             if self._on_error == "raise":
@@ -117,14 +124,14 @@ class Contact:
         return lease
 
     def done(self, lease: Lease) -> None:
-        """Tell the store that a commit has ended, one way or the other. It is too late to raise."""
+        """Tell the store that a commit has ended, with success or not. It is too late to raise."""
         if not lease.marked:
             with self._lock:
                 self._unmarked.pop(lease.name, None)
             self._catch_up()
             return
         try:
-            self.store.done(lease.name, lease.tags)
+            self._call(lambda store: store.done(lease.name, lease.tags))
         except StampsUnavailableError as error:
             self._failed("done", error)
 
@@ -132,22 +139,23 @@ class Contact:
         """Stamp tags on request.
 
         Raises:
-            StampsUnavailableError: the store does not answer; with ``on_error="degrade"`` it is made up for later instead.
+            StampsUnavailableError: The store does not answer. With ``on_error="degrade"`` all entries are invalidated
+                once it answers instead.
         """
-        self._explicitly(lambda: self.store.touch(tags))
+        self._invalidate(lambda store: store.touch(tags))
 
     def new_generation(self, *, drop_leases: bool = False) -> None:
-        """Void all entries on request.
+        """Invalidate all entries on request.
 
         Raises:
-            StampsUnavailableError: as for `touch`.
+            StampsUnavailableError: As for `touch`.
         """
-        self._explicitly(lambda: self.store.new_generation(drop_leases=drop_leases))
+        self._invalidate(lambda store: store.new_generation(drop_leases=drop_leases))
 
-    def _explicitly(self, step: Callable[[], Epoch]) -> None:
+    def _invalidate(self, step: Callable[[StampStore], Epoch]) -> None:
         self._catch_up()
         try:
-            step()
+            self._call(step)
         except StampsUnavailableError as error:
             self._failed("touch", error)
             if self._on_error == "raise":
@@ -156,23 +164,37 @@ class Contact:
                 self._behind = True
 
     def _catch_up(self) -> bool:
-        """Start the generation that is due, if any; return whether the store is up to date."""
+        """Start a new generation if the store has missed a commit; return whether it is up to date."""
         if not self._behind:
             return True
         with self._lock:
             now = self._clock()
             self._unmarked = {name: over for name, over in self._unmarked.items() if over > now}
             if self._unmarked:
-                # Such a commit may take effect any moment. Whatever is read now may be old and must not outlive it.
+                # Such a commit may take effect at any moment. What is read now may be older and must not be kept.
                 return False
             if self._behind:
                 try:
-                    self.store.new_generation()
+                    self._call(lambda store: store.new_generation())
                 except StampsUnavailableError as error:
                     self._failed("catch up", error)
                     return False
                 self._behind = False
         return True
+
+    def _call(self, step: Callable[[StampStore], T]) -> T:
+        """Take a step of the store.
+
+        Raises:
+            StampsUnavailableError: The step failed, for whatever reason.
+        """
+        try:
+            return step(self.store)
+        except PatternError:
+            raise
+        except Exception as error:
+            # The store may be a class of the user's, which raises anything.
+            raise StampsUnavailableError(f"{self._store!r} failed: {type(error).__name__}: {error}") from error
 
     def _failed(self, doing: str, error: StampsUnavailableError) -> None:
         self._silent_until = self._clock() + self._pause
