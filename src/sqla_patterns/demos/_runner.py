@@ -16,15 +16,20 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-__all__ = ("Demo", "find_demos", "main", "run_demo")
-
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo that was found, not imported yet."""
+    """A demo that was found and is not imported yet.
+
+    Attributes:
+        name: The name of the module, which is that of the demo.
+        package: The folder, which is named after the package that the demo shows.
+        module: The full name of the module.
+        summary: The first line of its docstring.
+    """
 
     name: str
-    room: str
+    package: str
     module: str
     summary: str
 
@@ -36,17 +41,17 @@ def _submodules(folders: Sequence[str], *, packages: bool) -> Iterator[tuple[str
                 yield info.name, Path(folder) / (info.name if packages else f"{info.name}.py")
 
 
-def find_demos(package: str = "sqla_patterns.demos") -> list[Demo]:
-    """Return the demos under *package*, sorted by room and name, without importing any of them."""
-    spec = importlib.util.find_spec(package)
+def find_demos(root: str = "sqla_patterns.demos") -> list[Demo]:
+    """Return the demos in the package `root`, sorted by package and name, without importing any of them."""
+    spec = importlib.util.find_spec(root)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     return sorted(
         (
-            Demo(name, room, f"{package}.{room}.{name}", _summary(file))
-            for room, folder in _submodules(folders, packages=True)
+            Demo(name, package, f"{root}.{package}.{name}", _summary(file))
+            for package, folder in _submodules(folders, packages=True)
             for name, file in _submodules([str(folder)], packages=False)
         ),
-        key=lambda demo: (demo.room, demo.name),
+        key=lambda demo: (demo.package, demo.name),
     )
 
 
@@ -56,11 +61,11 @@ def _summary(file: Path) -> str:
 
 
 def run_demo(demo: Demo, argv: Sequence[str]) -> int:
-    """Run one demo and return its exit status; whatever it raises is printed and counts as 1."""
+    """Run one demo and return its exit status; if it raises, print the traceback and return 1."""
     try:
         status = importlib.import_module(demo.module).main(argv)
     except SystemExit as stop:
-        # argparse ends this way, and so does a demo that refuses the database.
+        # Raised by argparse, and by a demo that refuses the database.
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
             return 1
@@ -76,8 +81,8 @@ def _listing(demos: Sequence[Demo]) -> str:
         return "there are no demos yet"
     width = max(len(demo.name) for demo in demos)
     lines: list[str] = []
-    for room, members in groupby(demos, key=lambda demo: demo.room):
-        lines += ["", room, *(f"  {demo.name:<{width}}  {demo.summary}".rstrip() for demo in members)]
+    for package, members in groupby(demos, key=lambda demo: demo.package):
+        lines += ["", package, *(f"  {demo.name:<{width}}  {demo.summary}".rstrip() for demo in members)]
     return "\n".join(lines[1:])
 
 
@@ -88,7 +93,7 @@ def _run_all(demos: Sequence[Demo], argv: Sequence[str], *, quiet: bool) -> int:
     failed: list[str] = []
     for demo in demos:
         if not quiet:
-            print(f"\n=== {demo.room}/{demo.name}: {demo.summary}\n", flush=True)
+            print(f"\n=== {demo.package}/{demo.name}: {demo.summary}\n", flush=True)
         started = time.perf_counter()
         status = run_demo(demo, argv)
         if status:
@@ -101,8 +106,16 @@ def _run_all(demos: Sequence[Demo], argv: Sequence[str], *, quiet: bool) -> int:
     return 1 if failed else 0
 
 
-def main(argv: Sequence[str] | None = None, *, package: str = "sqla_patterns.demos") -> int:
-    """List the demos, run one, or run all; return 0, 1 if a demo failed, 2 if there is no such demo."""
+def main(argv: Sequence[str] | None = None, *, root: str = "sqla_patterns.demos") -> int:
+    """List the demos, run one, or run all, and return the exit status.
+
+    Args:
+        argv: The arguments of the command line; those of the process unless given.
+        root: The package that has the demos.
+
+    Returns:
+        0; 1 if a demo has failed; 2 if there is no such demo.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m sqla_patterns demo",
         description="List the demos; run one by its name; run them all on SQLite with 'all'.",
@@ -110,14 +123,13 @@ def main(argv: Sequence[str] | None = None, *, package: str = "sqla_patterns.dem
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a demo's name, or 'all'; none lists them")
     parser.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="options of the demo")
-    # Options before the name belong to the demo as well: 'demo --quiet all' is 'demo all --quiet'.
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    common, arguments = _leading_options(arguments)
+    # Options before the name are passed to the demo as well: 'demo --quiet all' is 'demo all --quiet'.
+    common, arguments = _split_leading_options(sys.argv[1:] if argv is None else argv)
     parsed = parser.parse_args(arguments)
     name: str | None = parsed.name
     rest: list[str] = common + parsed.args
 
-    demos = find_demos(package)
+    demos = find_demos(root)
     if name is None:
         print(_listing(demos))
         return 0
@@ -132,7 +144,8 @@ def main(argv: Sequence[str] | None = None, *, package: str = "sqla_patterns.dem
     return 2
 
 
-def _leading_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+def _split_leading_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the options before the first argument that is none, and the remaining arguments."""
     leading: list[str] = []
     rest = list(arguments)
     while rest and rest[0].startswith("--") and rest[0] != "--help":

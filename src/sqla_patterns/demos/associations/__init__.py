@@ -1,1 +1,1 @@
-"""Association objects, behind proxies and without."""
+"""Demos of `sqla_patterns.associations`: association objects with proxies and without."""

@@ -1,7 +1,7 @@
 """Orders and items with a price for each item in each order: an association object without a proxy.
 
-The row between an order and an item says what was paid. This demo reads and writes it directly, which is right where most
-code wants the price. `proxied_association` shows the same tables where most code wants the items.
+The row between an order and an item has the price that was paid. This demo reads and writes it directly, which is right
+where most code wants the price. `proxied_association` shows the same tables where most code wants the items.
 """
 
 from __future__ import annotations

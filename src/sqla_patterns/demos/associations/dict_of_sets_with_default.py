@@ -1,7 +1,7 @@
 """A dictionary of sets of numbers over three tables, which makes the set of a missing key.
 
-Proxies of proxies hide both mapped classes. A key that is *subscripted* gets its set, as with `collections.defaultdict`;
-asking whether a key is there writes nothing.
+Proxies of proxies hide both mapped classes. A key that is *subscripted* gets its set, as with
+`collections.defaultdict`; asking whether a key is there writes nothing.
 """
 
 from __future__ import annotations

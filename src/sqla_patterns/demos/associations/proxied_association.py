@@ -1,7 +1,7 @@
-"""Orders as lists of items, which keep the price of each item when the list is assigned anew.
+"""Orders as lists of items, which keep the price of each item when the list is reassigned.
 
-The tables are those of `basic_association`. ``order.items`` is the list of items; the rows that hold the prices are made and removed
-behind it, and are still at hand as ``order.order_items``.
+The tables are those of `basic_association`. ``order.items`` is the list of items; changing it makes and removes the
+rows that hold the prices, which are still there as ``order.order_items``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         session.add_all([shirt, mug, hat, crowbar])
         session.commit()
 
-        def tell(title: str) -> dict[str, int]:
+        def say_prices(title: str) -> dict[str, int]:
             paid = {row.item.name: row.cents for row in order.order_items}
             options.say(title, *(f"{name} {cents / 100:.2f};" for name, cents in paid.items()))
             return paid
@@ -71,13 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         order.order_items[0].cents = 0
         session.add(order)
         session.commit()
-        assert tell("ordered: ") == {"mug": 0, "hat": 899, "crowbar": 1099}
+        assert say_prices("ordered: ") == {"mug": 0, "hat": 899, "crowbar": 1099}
         assert order.items == [mug, hat, crowbar]
 
-        # Whoever assigns the list anew, such as a form that was sent, does not know of prices. The rows that stay keep theirs.
+        # What reassigns the list, such as a form that was sent, does not know of prices. The rows that stay keep
+        # theirs.
         order.items = [crowbar, shirt, mug]
         session.commit()
-        assert tell("changed: ") == {"shirt": 1099, "mug": 0, "crowbar": 1099}
+        assert say_prices("changed: ") == {"shirt": 1099, "mug": 0, "crowbar": 1099}
 
         try:
             order.items.append(mug)

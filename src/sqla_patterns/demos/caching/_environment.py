@@ -1,6 +1,7 @@
-"""What the demos of caching share: models and rows, a cache in a dbm file, and a second run that starts from the files.
+"""The common part of the caching demos: models, rows, a cache in a dbm file, and two runs on the same files.
 
-By default a demo works in a temporary folder. With ``--folder`` the database and the cache stay there, and the next call of the demo answers from them.
+By default a demo works in a temporary folder. With ``--folder`` the database and the cache stay there, and the next
+call of the demo answers from them.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Person(Base):
         return "; ".join([self.name, *sorted(map(str, self.addresses))])
 
 
-#: Everything behind an address comes from the cache.
+#: The postal code, city and country of an address come from the cache.
 cache_address_bits = (
     RelationshipCache(PostalCode.city)
     .and_(RelationshipCache(City.country))
@@ -90,7 +91,7 @@ CITIES = {
 
 
 def install(session: Session) -> None:
-    """Fifty persons, each with an address somewhere."""
+    """Insert fifty persons, each with an address."""
     countries = {name: Country(name=name) for _, name in CITIES}
     codes = [
         PostalCode(code=code, city=city)
@@ -120,7 +121,7 @@ class Run:
         self.sent += 1
 
     def statements(self) -> int:
-        """Statements since the last call."""
+        """Return the number of statements since the last call."""
         sent, self.sent = self.sent, 0
         return sent
 
@@ -137,11 +138,11 @@ class CachingOptions(DemoOptions):
     folder: Path | None
 
 
-Story = Callable[[CachingOptions, Run], None]
+Demonstration = Callable[[CachingOptions, Run], None]
 
 
-def run_demo(doc: str | None, argv: Sequence[str] | None, story: Story) -> int:
-    """Tell the story twice, the second time in a process that finds the cache files of the first."""
+def run_demo(doc: str | None, argv: Sequence[str] | None, demonstrate: Demonstration) -> int:
+    """Run the demo twice, the second time in a process that finds the cache files of the first."""
     parser = demo_parser(doc)
     parser.add_argument("--folder", type=Path, help="keep database and cache here for the next call")
     options = parser.parse_args(argv, namespace=CachingOptions())
@@ -149,7 +150,7 @@ def run_demo(doc: str | None, argv: Sequence[str] | None, story: Story) -> int:
         for number in ("first", "second"):
             options.say(f"== {number} run")
             with _process(folder, engine) as run:
-                story(options, run)
+                demonstrate(options, run)
     return 0
 
 

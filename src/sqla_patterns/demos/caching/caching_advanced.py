@@ -1,6 +1,7 @@
-"""A statement and its lazy loads from the cache together, invalidated one, many or all.
+"""A statement and its lazy loads from the cache; one collection, or all of them, are invalidated.
 
-The story of SQLAlchemy's ``examples/dogpile_caching/advanced.py``, whose invalidation of collections does nothing. Here it does.
+It follows SQLAlchemy's ``examples/dogpile_caching/advanced.py``, whose invalidation of collections has no effect.
+Here it has.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sqla_patterns.demos.caching._environment import (
 )
 
 
-def story(options: CachingOptions, run: Run) -> None:
+def demonstrate(options: CachingOptions, run: Run) -> None:
     def load_name_range(start: int, end: int, invalidate: bool = False) -> list[str]:
         statement = (
             select(Person)
@@ -70,4 +71,4 @@ def story(options: CachingOptions, run: Run) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_demo(__doc__, argv, story)
+    return run_demo(__doc__, argv, demonstrate)

@@ -1,4 +1,4 @@
-"""What the cache makes of a statement: key, tables, age, and whether it is worth it."""
+"""What the cache does with a statement: key, tables, age, and whether caching it pays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqla_patterns.caching import CacheEvent, FromCache
 from sqla_patterns.demos.caching._environment import Address, CachingOptions, City, Person, PostalCode, Run, run_demo
 
 
-def story(options: CachingOptions, run: Run) -> None:
+def demonstrate(options: CachingOptions, run: Run) -> None:
     seen: list[str] = []
 
     @run.cache.events.listen
@@ -46,4 +46,4 @@ def story(options: CachingOptions, run: Run) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_demo(__doc__, argv, story)
+    return run_demo(__doc__, argv, demonstrate)

@@ -1,7 +1,7 @@
-"""Statements answered from a cache, and what a write does to them.
+"""Statements answered from a cache, and the effect of a write.
 
-The story of SQLAlchemy's ``examples/dogpile_caching/helloworld.py``, and the part that it leaves to you: a write ends the entries
-that it concerns, at its commit, without a call.
+It follows SQLAlchemy's ``examples/dogpile_caching/helloworld.py``, and adds what that leaves to the user: a write ends
+the entries that it concerns, at its commit, without a call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def between(first: int, last: int) -> ColumnElement[bool]:
     return Person.name.between(f"person {first:02}", f"person {last:02}")
 
 
-def story(options: CachingOptions, run: Run) -> None:
+def demonstrate(options: CachingOptions, run: Run) -> None:
     def load(what: str, criterion: ColumnElement[bool]) -> list[str]:
         statement = select(Person).where(criterion).order_by(Person.id).options(FromCache("default"))
         names = [person.name for person in run.session.scalars(statement)]
@@ -43,7 +43,7 @@ def story(options: CachingOptions, run: Run) -> None:
     run.statements()
     assert load("everybody, as it is now", everybody)[-1] == name
 
-    options.say("what nobody can see, such as a script of the administrator's, is told")
+    options.say("a write that the cache cannot see, such as one of an administrator's script, is announced")
     hits = run.cache.stats.hits
     run.cache.invalidate(run.session().query(Person).where(everybody).order_by(Person.id))
     load("everybody, after invalidate()", everybody)
@@ -52,4 +52,4 @@ def story(options: CachingOptions, run: Run) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_demo(__doc__, argv, story)
+    return run_demo(__doc__, argv, demonstrate)

@@ -1,6 +1,7 @@
-"""A cache that lives in the session and goes with it.
+"""A cache that exists as long as the session.
 
-The story of SQLAlchemy's ``examples/dogpile_caching/local_session_caching.py``, for any session and not only for a ``scoped_session``.
+It follows SQLAlchemy's ``examples/dogpile_caching/local_session_caching.py``, for any session and not only for a
+``scoped_session``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sqla_patterns.caching import FromCache, register_session_backend
 from sqla_patterns.demos.caching._environment import CachingOptions, Person, Run, run_demo
 
 
-def story(options: CachingOptions, run: Run) -> None:
+def demonstrate(options: CachingOptions, run: Run) -> None:
     register_session_backend("sqlalchemy.session")
     run.regions["local_session"] = make_region().configure("sqlalchemy.session")
     statement = select(Person).where(Person.name == "person 10").options(FromCache("local_session"))
@@ -41,4 +42,4 @@ def story(options: CachingOptions, run: Run) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_demo(__doc__, argv, story)
+    return run_demo(__doc__, argv, demonstrate)

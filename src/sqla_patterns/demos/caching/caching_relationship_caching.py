@@ -1,7 +1,7 @@
-"""Lazy loads of related objects from the cache, all that belong together in one look-up.
+"""Lazy loads of related objects from the cache, in batches of one look-up.
 
-The story of SQLAlchemy's ``examples/dogpile_caching/relationship_caching.py``: persons and addresses come with one statement, and all that
-is behind an address comes from the cache.
+It follows SQLAlchemy's ``examples/dogpile_caching/relationship_caching.py``: one statement loads persons and addresses,
+and the postal code, city and country of each address come from the cache.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.orm import joinedload
 from sqla_patterns.demos.caching._environment import CachingOptions, Person, Run, cache_address_bits, run_demo
 
 
-def story(options: CachingOptions, run: Run) -> None:
+def demonstrate(options: CachingOptions, run: Run) -> None:
     statement = select(Person).options(joinedload(Person.addresses), cache_address_bits).order_by(Person.id)
     for what in ("postal codes, cities and countries as they are needed", "the same in a new session"):
         run.statements()
@@ -30,4 +30,4 @@ def story(options: CachingOptions, run: Run) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_demo(__doc__, argv, story)
+    return run_demo(__doc__, argv, demonstrate)

@@ -1,1 +1,1 @@
-"""A dictionary over a collection that is never loaded whole."""
+"""Demo of `sqla_patterns.dicts`."""

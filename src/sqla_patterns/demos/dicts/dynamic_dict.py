@@ -37,7 +37,7 @@ class Child(Base):
 
 @contextmanager
 def counted(engine: Engine) -> Generator[list[str], None, None]:
-    """Collect the statements of a block."""
+    """Yield a list that collects the SQL statements of the block."""
     statements: list[str] = []
 
     def record(connection: object, cursor: object, statement: str, *rest: object) -> None:
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.say("refused:", str(error).partition(": ")[2])
         assert not session.new, "nothing is pending"
 
-        # Iteration goes in pages, and the loop may execute what it likes.
+        # Iteration goes in pages, and the loop may execute other statements.
         total = sum(child.size for child in parent.by_key.values())
         options.say("sum of the sizes, never more than a page in memory:", total)
     return 0

@@ -1,1 +1,1 @@
-"""Demos of `sqla_patterns.generic_associations`: addresses of customers and of suppliers, told four times."""
+"""Demos of `sqla_patterns.generic_associations`: addresses of customers and of suppliers, under four strategies."""

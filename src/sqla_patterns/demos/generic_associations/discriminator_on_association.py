@@ -1,7 +1,7 @@
 """Addresses of customers and suppliers, through one association table with a discriminator.
 
-Every parent has a row in ``address_association``; the parent's table and the addresses refer to it. The one discriminator
-column says what the parent is. Both references are foreign keys.
+Every parent has a row in ``address_association``; the parent's table and the addresses refer to it. The discriminator
+column holds the class of the parent. Both references are foreign keys.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert [address.city for address in of_suppliers] == ["Ogden"]
         options.say("of suppliers:", of_suppliers)
 
-        # Deleting a parent takes its association row and its addresses along, and nobody else's.
+        # Deleting a parent deletes its association row and its addresses, and no others.
         session.delete(anna)
         session.commit()
         left = [session.scalar(select(func.count()).select_from(each)) for each in (table, Address)]

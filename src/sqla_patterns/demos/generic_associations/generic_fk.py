@@ -1,7 +1,8 @@
 """Addresses of customers and suppliers, by the name of a type and a key, without a foreign key.
 
-Django calls it a generic foreign key, Rails a polymorphic association: two columns in one table, and no constraint. It needs
-no other table, and the database does not check it. Mixed parents load in one statement, or one for each of their types.
+Django calls it a generic foreign key, Rails a polymorphic association: two columns in one table, and no constraint. It
+needs no other table, and the database does not check it. Mixed parents load in one statement, or in one for each of
+their types.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             assert len(statements) <= 3
             options.say(f"{name}: {len(addresses)} addresses with their parents in {len(statements)} statement(s)")
 
-        # Criteria are on the class; a parent may change, and takes its addresses along when it goes.
+        # Criteria are on the class; a child may get another parent, and a parent is deleted with its addresses.
         anna = session.scalars(select(Customer).where(Customer.name == "Anna")).one()
         elm = session.scalars(select(Address).where(Address.parent == anna)).one()
         elm.parent = session.scalars(select(Supplier).where(Supplier.company_name == "Ace")).one()

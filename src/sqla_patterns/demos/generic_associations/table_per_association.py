@@ -1,7 +1,7 @@
 """Addresses of customers and suppliers, through a link table for each parent class.
 
-``customer_addresses`` and ``supplier_addresses`` each have a foreign key to both of their ends. All addresses are in one table,
-and each knows its parent.
+``customer_addresses`` and ``supplier_addresses`` each have foreign keys to the parent and to the address. All addresses
+are in one table, and each knows its parent.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.say("tables:", ", ".join(sorted(Base.metadata.tables)))
         assert {"customer_addresses", "supplier_addresses"} <= Base.metadata.tables.keys()
 
-        # The way back, which a link table alone does not give.
+        # From child to parent, for which the recipe has no attribute.
         assert (elm.parent, oak.parent) == (anna, ace)
         found = session.scalars(select(Address).where(Address.parent == anna)).all()
         options.say("of Anna:", found)
 
-        # An address moves from a customer to a supplier: one link row goes, the other comes.
+        # An address moves from a customer to a supplier: one link row is deleted, another inserted.
         elm.parent = ace
         session.commit()
         assert (anna.addresses, ace.addresses) == ([], [elm, oak])
         options.say("after the move, of Ace:", ace.addresses)
 
-        # What is removed and finds no other parent is deleted.
+        # An address that is removed and given to no other parent is deleted.
         ace.addresses.remove(oak)
         session.commit()
         assert session.scalars(select(Address)).all() == [elm]

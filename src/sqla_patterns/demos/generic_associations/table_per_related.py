@@ -1,6 +1,7 @@
 """Addresses of customers and suppliers, in a table and a class of their own for each parent class.
 
-``Address`` is a mixin. ``related_class(Customer.addresses)`` is the class of customers' addresses, with an ordinary foreign key.
+``Address`` is a mixin. ``related_class(Customer.addresses)`` is the class of customers' addresses, with an ordinary
+foreign key.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Base(DeclarativeBase):
 
 
 class Address:
-    """What every address has; not mapped itself."""
+    """The columns that every address has; the class itself is not mapped."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     street: Mapped[str] = mapped_column(String(50))

@@ -1,7 +1,8 @@
-"""A directed graph: edges, neighbours both ways, and what can be reached.
+"""A directed graph: edges, neighbours in both directions, and reachable nodes.
 
-The story of SQLAlchemy's ``examples/graphs/directed_graph.py``, told on where that stops: a neighbour is added with
-``add_neighbor``, twice without harm; paths are found, with weights too; and a second edge class over the same nodes refuses cycles.
+The graph of SQLAlchemy's ``examples/graphs/directed_graph.py``, with more than that shows: neighbours are added with
+``add_neighbor``, which can be called twice; paths are found, also with weights; and a second edge class over the same
+nodes refuses cycles.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def names(places: Iterable[Place]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     options = demo_options(__doc__, argv)
     with demo_engine(options, Base.metadata) as engine, Session(engine) as session:
-        # Edges between new nodes go with them into the session.
+        # Edges between new nodes are added to the session with them.
         n1, n2, n3, n4, n5, n6, n7 = places = [Place(id=number, name=f"n{number}") for number in range(1, 8)]
         for lower, higher in ((n1, n2), (n1, n3), (n2, n1), (n2, n4), (n3, n6), (n6, n3), (n7, n2)):
             Way(lower, higher)
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert names(n2.higher_neighbors(Way)) == "n1 n4 n5 n6"
 
         reachable = session.scalars(select(Place).where(Place.reachable_from(n3, edge=Way)).order_by(Place.id)).all()
-        options.say("from n3 one gets to:", names(reachable), "(itself, as it lies on a cycle)")
+        options.say("reachable from n3:", names(reachable), "(itself too, as it lies on a cycle)")
         assert names(reachable) == "n3 n6"
         sources = session.scalars(select(Place).where(Place.is_source(edge=Way))).all()
         options.say("nothing leads to:", names(sources))

@@ -1,6 +1,8 @@
 """The import graph of installed packages: its cycles, an order without them, and a DOT file.
 
-Reads source files and imports nothing of them: ``python -m sqla_patterns demo import_graph sqlalchemy asyncio --dot imports.dot``.
+It reads source files and does not import them::
+
+    python -m sqla_patterns demo import_graph sqlalchemy asyncio --dot imports.dot
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Options(DemoOptions):
 
 
 def find_modules(package: str) -> Iterator[tuple[str, Path]]:
-    """Yield the names and files of a package's modules, or of a module that is no package."""
+    """Yield the names and files of the modules of a package, or of a single module."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise SystemExit(f"there is no package {package!r} in Python source on this interpreter's path")
@@ -65,7 +67,7 @@ def find_modules(package: str) -> Iterator[tuple[str, Path]]:
 
 
 def find_imports(name: str, file: Path, known: set[str]) -> dict[str, int]:
-    """Return which of the *known* modules the module imports when it is executed, and in which line first."""
+    """Return which of the `known` modules a module imports when it is executed, with the line of the first import."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
@@ -121,11 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.say(f"{len(modules)} modules, {count} imports, written in {time.perf_counter() - started:.2f} s")
 
         cycles = find_cycles(session, Module)
-        options.say(f"\n{len(cycles)} knots of modules that import each other, one cycle of each:")
+        options.say(f"\n{len(cycles)} groups of modules that import each other, one cycle of each:")
         for cycle in cycles:
             options.say("  ", " -> ".join(module.name for module in cycle))
 
-        # Take one import out of each knot until there is none, as one would in the source.
+        # Remove one import of each group until there are no cycles, as one would in the source.
         removed = 0
         while cycles:
             for lower, higher, *_ in cycles:
@@ -136,9 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = {module.name: number for number, module in enumerate(order)}
         nodes = load_graph(session, Module)
         assert all(place[other.name] < place[node.name] for node in nodes for other in node.higher_neighbors())
-        options.say(
-            f"\nwithout {removed} of the imports, an order in which each module comes after what it imports begins with:"
-        )
+        options.say(f"\nwithout {removed} of the imports, each module can come after those that it imports:")
         options.say("  ", ", ".join(module.name for module in order[:8]))
 
         most = max(nodes, key=lambda module: len(module.lower_neighbors()))
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             path = shortest_path(session, first, most)
             if path is not None:
                 options.say(
-                    "the shortest way there from", first.name, "is", " -> ".join(module.name for module in path)
+                    "the shortest path there from", first.name, "is", " -> ".join(module.name for module in path)
                 )
 
         if options.dot is not None:

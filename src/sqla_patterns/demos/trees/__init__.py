@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
@@ -15,7 +14,7 @@ def sql_of(engine: Engine) -> Generator[list[str], None, None]:
     statements: list[str] = []
 
     def record(
-        connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+        connection: Connection, cursor: object, statement: str, parameters: object, context: object, executemany: bool
     ) -> None:
         statements.append(statement)
 

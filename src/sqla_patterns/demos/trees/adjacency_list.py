@@ -1,7 +1,7 @@
 """A tree as a dictionary of dictionaries: build it, change it, load it with one SELECT, and ask it questions.
 
-The story is that of SQLAlchemy's example ``adjacency_list``, told with `KeyedTreeNode`. It goes on where the example
-stops: a dump brings the tree back, and what would lose a node or close a circle is refused.
+It follows SQLAlchemy's example ``adjacency_list``, with `KeyedTreeNode`, and goes on where the example stops: a dump
+brings the tree back, and what would lose a node or make a cycle is refused.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _change(options: DemoOptions, session: Session, root: Node) -> None:
 
 def _load(options: DemoOptions, engine: Engine, session: Session) -> Node:
     with Session(engine) as other, sql_of(engine) as guessing:
-        # How the example does it: somebody has to guess a depth, and each level is a SELECT.
+        # How the example does it: the depth has to be guessed, and each level is a SELECT.
         eager = selectinload(Node.children, recursion_depth=4)
         other.scalars(select(Node).options(eager).where(Node.name == "rootnode")).one()
     with sql_of(engine) as log:
@@ -121,7 +121,7 @@ def _delete(options: DemoOptions, engine: Engine, session: Session, root: Node) 
     with sql_of(engine) as log:
         session.commit()
     assert session.scalar(select(func.count()).select_from(Node)) == 0
-    options.say(f"\nsession.delete(root) took the 8 nodes below it along, in {len(log)} statements")
+    options.say(f"\nsession.delete(root) deleted the 8 nodes below it too, in {len(log)} statements")
 
 
 def _bring_back(options: DemoOptions, session: Session, saved: dict[str, dict[str, object]]) -> Node:
@@ -147,12 +147,12 @@ def _refuse(options: DemoOptions, session: Session, root: Node) -> None:
 
     node4 = root.children["node4"]
     below = node4.children["subnode3"].children["subsubnode1"]
-    # The column, written past the relationship: only the flush can notice.
+    # The column is written and not the relationship: only the flush can notice.
     node4.parent_id = below.id
     try:
         session.commit()
     except InvalidMoveError as error:
-        options.say(f"  a circle is an {type(error).__name__}:\n    {error}")
+        options.say(f"  a cycle is an {type(error).__name__}:\n    {error}")
         session.rollback()
     else:
         raise AssertionError("a node went below itself")
@@ -171,7 +171,7 @@ def _rename_and_move(options: DemoOptions, engine: Engine, session: Session, roo
     updates = [statement for statement in log if statement.startswith("UPDATE") and "parent_id=" in statement]
     load_tree(session, Node)
     assert node4.children["subnode4"].children["second"] is node2
-    options.say("\nA new name is a new key, and a new parent takes along all that is below:\n")
+    options.say("\nA new name is a new key, and all that is below a node moves with it:\n")
     options.say(render_tree(root))
     options.say(f"\nwritten with {len(updates)} UPDATE")
     assert len(updates) == 1
@@ -189,7 +189,7 @@ def _ask(options: DemoOptions, engine: Engine, session: Session, root: Node) -> 
     assert set(above) == {"rootnode", "node4", "subnode4", "second"}
     assert set(leaves) == {"node3", "subnode1", "subnode2", "subsubnode1"}
     assert common is node4
-    options.say("\nQuestions are criteria for a select() of yours:")
+    options.say("\nQuestions are criteria for your own select():")
     options.say(f"  below node4      {', '.join(below)}")
     options.say(f"  above subnode1   {', '.join(sorted(above))}")
     options.say(f"  leaves           {', '.join(leaves)}")

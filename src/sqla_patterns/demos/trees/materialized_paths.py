@@ -1,8 +1,9 @@
-"""A tree that keeps the way down to each node as a string: descendants are a range, and the order is right past ten siblings.
+"""A tree that keeps the path to each node as a string: descendants are a range, and ten and more siblings sort right.
 
-The story is that of SQLAlchemy's example ``materialized_paths``, told with `MaterializedPath`: a tree, what lies below and above a
-node, and a move. It goes on where the example stops: nobody makes up keys or paths, ancestors work on every database, a
-subtree moves in one UPDATE, a move into itself is refused, deletes take along what is below, and damage is found and mended.
+It follows SQLAlchemy's example ``materialized_paths``, with `MaterializedPath`: a tree, what lies below and above a
+node, and a move. It goes on where the example stops: the application makes up no keys or paths, ancestors work on every
+database, a subtree moves in one UPDATE, a move into itself is refused, a deletion includes what is below, and damage is
+found and mended.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _node(session: Session, name: str) -> Node:
 
 
 def _names(session: Session, *criteria: object) -> list[str]:
-    """Names of the nodes that match, depth first: that is what the paths sort by."""
+    """Return the names of the nodes that match, depth first, as the paths sort."""
     return list(session.scalars(select(Node.name).where(*criteria).order_by(Node.path)))  # type: ignore[arg-type]
 
 
@@ -106,7 +107,7 @@ def _outgrow_ten_siblings(options: DemoOptions, session: Session) -> None:
     two.children.insert(0, first)
     session.commit()
     assert _names(session, Node.child_of(two))[:3] == ["2-first", "2-0", "2-1"]
-    options.say("\nTwelve children of 2 stand in their order, which '1.2.10' and '1.2.9' do not; one put first too.")
+    options.say("\nTwelve children of 2 are in their order, which '1.2.10' and '1.2.9' are not; one put first too.")
 
 
 def _move(options: DemoOptions, engine: Engine, session: Session) -> None:
@@ -121,7 +122,7 @@ def _move(options: DemoOptions, engine: Engine, session: Session) -> None:
         assert ten.path == "".join(f"{step:06}" for step in (0, 1, 3, 1, 0))
     assert reading == []
     options.say(
-        "\n7 went below 3. The paths of all that it took along changed in one UPDATE, and so did loaded objects:\n"
+        "\n7 moved below 3. The paths of all that is below it changed in one UPDATE, and so did loaded objects:\n"
     )
     options.say(render_tree(three, label=lambda node: f"{node.name:<4} {node.path}"))
     options.say("\n" + paths[0])
@@ -149,17 +150,18 @@ def _delete(options: DemoOptions, engine: Engine, session: Session) -> None:
         session.commit()
     assert _names(session, Node.is_leaf())[-1] == "2-11"
     left = session.scalar(select(func.count()).select_from(Node))
-    options.say(f"\nDeleting 3 took the 8 nodes below it along, in {len(log)} statements; {left} nodes are left.")
+    options.say(f"\nDeleting 3 deleted the 8 nodes below it too, in {len(log)} statements; {left} nodes are left.")
 
 
 def _damage_and_mend(options: DemoOptions, session: Session) -> None:
     two = _node(session, "2")
-    # Past the ORM: nobody gives the row a path.
-    session.execute(insert(Node.__table__).values(name="stray", parent_id=two.id, position=99))  # type: ignore[arg-type]
+    # Without the ORM, the row gets no path.
+    stray = {"name": "stray", "parent_id": two.id, "position": 99}
+    session.execute(insert(Node.__table__).values(stray))  # type: ignore[arg-type]
     session.commit()
     (problem,) = verify_tree(session, Node)
-    options.say(f"\nA row that came past the ORM: verify_tree says {problem.kind!r}, {problem.detail}.")
+    options.say(f"\nA row inserted without the ORM: verify_tree says {problem.kind!r}, {problem.detail}.")
     changed = rebuild_tree(session, Node)
     session.commit()
     assert _names(session, Node.child_of(two))[-1] == "stray"
-    options.say(f"rebuild_tree derives the paths anew from parent_id and changed {changed} row.")
+    options.say(f"rebuild_tree derives the paths again from parent_id and changed {changed} row.")

@@ -1,8 +1,8 @@
 """Who reports to whom, by ranges of numbers: `NestedSets` from the first employee to a reorganisation.
 
-The story is that of SQLAlchemy's example ``nested_sets``: an organisation chart, an employee with all superiors, an employee with all
-reports, and the chart indented by depth. It goes on where the example says that it stops: people change departments, leave
-and found a second company in the same table, the numbers of objects in memory follow, and nobody's are lost.
+It follows SQLAlchemy's example ``nested_sets``: an organisation chart, an employee with all superiors, an employee with
+all reports, and the chart indented by depth. It goes on where the example says that it stops: people change
+departments, leave and found a second company in the same table, and the numbers of objects in memory follow.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _chart(session: Session) -> list[str]:
-    """One SELECT, no recursion: depth is a column, and the order by `left` is that of the chart."""
+    """Return the chart, by one SELECT without recursion: depth is a column, and `left` sorts as the chart does."""
     rows = session.scalars(select(Employee).order_by(Employee.tree_id, Employee.left))
     return [f"{'    ' * node.depth}{node.name}  ({node.left}, {node.right})" for node in rows]
 
@@ -160,8 +160,8 @@ def _mend(options: DemoOptions, session: Session) -> None:
     session.execute(update(Employee).where(Employee.name == "Chuck").values(depth=7))
     problems = verify_tree(session, Employee)
     assert [problem.kind for problem in problems if problem.pk == _named(session, "Chuck").id] == ["wrong_depth"]
-    options.say(f"\nsomebody wrote past the library: {problems[0].detail}")
+    options.say(f"\na statement outside of the ORM has done damage: {problems[0].detail}")
     rebuild_tree(session, Employee)
     assert verify_tree(session, Employee) == []
     session.commit()
-    options.say("rebuild_tree derives the numbers anew: nothing is wrong any more")
+    options.say("rebuild_tree derives the numbers again: nothing is wrong any more")

@@ -53,7 +53,7 @@ class Options(DemoOptions):
 
 
 class Scan:
-    """Reads a directory in the form that `insert_tree` takes: generators of mappings, a folder's only when it is its turn."""
+    """A directory in the form that `insert_tree` takes: generators of mappings, each folder read when it is due."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -82,7 +82,7 @@ class Scan:
                 # Two names can only meet here if one of them spells out the bytes of the other.
                 name = f"{name}~"
             names.add(name)
-            # Links are entries like others and lead nowhere, so that there are no circles.
+            # Links are entries like others and are not followed, so that there are no cycles.
             if entry.is_dir(follow_symlinks=False):
                 yield {"name": name, "is_folder": True, "size": 0, "children": self.entries_of(entry.path)}
             else:
@@ -92,13 +92,13 @@ class Scan:
         try:
             return entry.stat(follow_symlinks=False).st_size
         except OSError:
-            # Deleted since it was listed, or not ours to look at.
+            # Deleted since it was listed, or not readable.
             self.unreadable += 1
             return 0
 
 
 def _text(name: str) -> str:
-    """A name as text that any database takes; bytes that are no UTF-8 are spelt out."""
+    """Return a name as text that any database takes; bytes that are no UTF-8 are spelt out."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -152,7 +152,7 @@ class _Demo:
         return root
 
     def add_up_in_sql(self, session: Session, root: Entry) -> None:
-        """Sizes of the folders at the top, each with all that lies below it."""
+        """Print the sizes of the folders at the top, each with all that lies below it."""
         top = aliased(Entry)
         total = func.sum(Entry.size)
         statement = (
@@ -170,7 +170,10 @@ class _Demo:
             self.say(f"  {_bytes(int(size)):>9}  {count:>7,} entries  {name}")
 
     def add_up_in_python(self, session: Session) -> Sequence[TreeRow[Entry]]:
-        """Sizes of all folders: the rows come depth first, so backwards a folder follows what it holds."""
+        """Print the sizes of the largest folders, and return all rows.
+
+        The rows come depth first, so backwards a folder follows what it holds.
+        """
         self.say()
         with self._step("walk_tree(), and add up every folder in Python"):
             rows = walk_tree(session, Entry)

@@ -1,7 +1,7 @@
-"""An editor's story: edits, a bulk update, who did it, what differs, the past, going back, undoing a deletion.
+"""Show the history of articles: edits, a bulk update, who made them, differences, the past, and undoing a deletion.
 
-The story of SQLAlchemy's ``examples/versioned_history``, told on where that stops: the history is written whichever session writes, bulk
-statements are in it, each version names who made it, and objects of the past can be read as what they are.
+It begins like SQLAlchemy's ``examples/versioned_history``, and goes further: the history is written in every session,
+also for bulk statements; each version names who made it; and objects from the past are instances of the mapped class.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Article(Versioned, Base):
 
 
 def moment() -> datetime:
-    """The present, apart from what came before and comes after."""
+    """Return the present time, which differs from that of every change before and after."""
     time.sleep(0.002)
     now = datetime.now(UTC)
     time.sleep(0.002)
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(engine: Engine) -> tuple[int, datetime]:
-    """Ann writes, Bob edits, the desk renames a section for everybody, and somebody deletes too much."""
+    """Insert, edit and delete articles, each in the name of another person; return a key and a time in between."""
     with Session(engine) as session:
         with revision(session, actor="ann", reason="first draft"):
             article = Article(title="A Bridge Falls", section="news", facts={"river": "Tay"})

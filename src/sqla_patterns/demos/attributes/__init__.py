@@ -1,0 +1,1 @@
+"""Defaults before the flush, change events, and values outside of ``__dict__``."""

@@ -1,0 +1,1 @@
+"""Class hierarchies in one, joined or concrete tables."""
