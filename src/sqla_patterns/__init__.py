@@ -1,10 +1,11 @@
-"""The patterns of SQLAlchemy's ORM examples as components to subclass, attach and type-check.
+"""The patterns of SQLAlchemy's ORM examples, as typed mixins, attributes and functions for applications.
 
-Each pattern is a module of its own, a *room*, and is imported from there::
+There is one package for each pattern, and its public names are imported from there::
 
     from sqla_patterns.trees import NestedSets, TreeNode
 
-The root exports nothing, and importing it or any room changes nothing: no listener is registered, nothing is mapped.
+The root exports nothing, and importing it or any package changes nothing: no listener is registered, nothing is mapped.
+(The one module whose import has effects is ``sqla_patterns.attributes.instrumentation``, which no other imports.)
 ``python -m sqla_patterns demo`` lists a runnable demo of every pattern.
 """
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m sqla_patterns``, also installed as ``sqla-patterns``."""
+"""The command line, ``python -m sqla_patterns`` or ``sqla-patterns``, which lists and runs the demos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _demo(argv: Sequence[str]) -> int:
     return main(argv)
 
 
-# A command is a one-line summary and a function that imports what it needs only when it is called.
+# A command has a one-line summary, and a function that imports the module of the command only when it is called.
 _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "demo": ("list the demos, or run one or all of them", _demo),
 }
@@ -25,7 +25,11 @@ def _usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; 2 if there is no such command."""
+    """Run one command and return its exit status; 2 if there is no such command.
+
+    Args:
+        argv: The arguments of the command line; those of the process unless given.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())

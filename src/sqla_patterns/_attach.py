@@ -1,7 +1,7 @@
 """Attach listeners to a session factory, class or instance, and take them off again.
 
-Every *session policy* of the library (caching, global criteria, sharding) changes what a session does, and therefore
-happens only where the user asks for it. A component says what it listens to; `attach()` does the rest::
+A *session policy*, such as caching or global criteria, changes what sessions do. It therefore has an effect only on the
+sessions to which the user attaches it. A component names its listeners, and `attach()` does the rest::
 
     class StatementCounter:
         def __init__(self) -> None:
@@ -22,19 +22,19 @@ A target is a ``sessionmaker``, ``async_sessionmaker``, ``scoped_session``, ``as
 or ``AsyncSession`` class or instance. Attaching the same listeners twice to one target leaves one listener. Two
 components, or two instances of one component, never disturb each other.
 
-**When not to use it.** A pattern that belongs to a *mapped class* (a tree, a history table) must not depend on a
-policy being attached: it listens by itself once mapped. A listener that lives as long as the process needs no handle:
-``sqlalchemy.event.listen()`` is enough.
+**When not to use it.** A pattern that belongs to a *mapped class* (a tree, a history table) must not depend on a policy
+being attached: the mixin registers its listeners when the class is mapped. A listener that lives as long as the process
+needs no handle: ``sqlalchemy.event.listen()`` is enough.
 
-**What hears what.**
+**Which sessions are affected.**
 
 - A synchronous factory or class: all of its sessions at once, also those made before attaching.
-- SQLAlchemy sends the events of an ``AsyncSession`` to its synchronous ``Session``, whose class all async factories
-  share. An async factory, or a subclass of ``AsyncSession``, is therefore given a sync session class of its own: a
-  subclass of the one that it had, which returns when the last attachment goes. Only sessions made *after* attaching
-  are heard, and an own class, once given, does not hear what its parent is given later: attach to a subclass of
-  ``AsyncSession`` before you attach to factories made from it. A ``sync_session_class=`` passed to one call of a
-  factory bypasses the attachment. The bare ``AsyncSession`` class is refused, since everybody shares it.
+- An async factory, or a subclass of ``AsyncSession``: the sessions that it makes *after* attaching. SQLAlchemy sends
+  the events of an ``AsyncSession`` to its synchronous ``Session``, whose class all async factories share. `attach()`
+  therefore gives the target a sync session class of its own, a subclass of the former one, and puts the former one back
+  when the last attachment is detached. If an ``AsyncSession`` subclass gets its own class after a factory made from it,
+  the factory does not inherit from that: attach to the subclass first. A ``sync_session_class=`` passed to one call of
+  a factory bypasses the attachment. The bare ``AsyncSession`` class is refused, since everybody shares it.
 - Targets that overlap (``Session`` and one of its factories) are two attachments, as they are two ``event.listen()``
   calls: the listener runs once for each. Attach at one level.
 
@@ -60,7 +60,6 @@ from .exceptions import InvalidArgumentError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
-__all__ = ("Attachment", "Listener", "SessionTarget", "attach")
 
 Listener: TypeAlias = Callable[..., object]
 
@@ -95,11 +94,14 @@ class _Factory(Protocol):
     kw: dict[str, Any]
 
 
-def attach(target: SessionTarget, listeners: Mapping[str, Listener], *, component: object = None) -> Attachment:
+def attach(
+    target: SessionTarget, listeners: Mapping[str, Listener], *, component: object = None, first: bool = False
+) -> Attachment:
     """Attach session event listeners to ``target`` and return the handle that detaches them.
 
     :param listeners: names of :class:`~sqlalchemy.orm.SessionEvents`, each with the function or bound method to call.
     :param component: whom the handle's ``repr()`` names.
+    :param first: whether to call them before the listeners that are there already, for what decides what others see.
 
     :raises InvalidArgumentError: if ``target`` is not something that makes sessions, or if ``listeners`` is empty or
         names an event that sessions do not have. Nothing is attached then.
@@ -111,17 +113,24 @@ def attach(target: SessionTarget, listeners: Mapping[str, Listener], *, componen
     >>> handle.attached
     False
     """
-    return Attachment(target, listeners, component)
+    return Attachment(target, listeners, component, first=first)
 
 
 class Attachment:
     """The handle of one attachment; made by `attach()`.
 
     As a context manager it undoes, on leaving, only what it attached itself: an inner ``with`` for listeners that an
-    outer one has attached to the same target leaves them in place. Entering it after ``detach()`` attaches anew.
+    outer one has attached to the same target leaves them in place. Entering it after ``detach()`` attaches again.
     """
 
-    def __init__(self, target: SessionTarget, listeners: Mapping[str, Listener], component: object = None) -> None:
+    def __init__(
+        self,
+        target: SessionTarget,
+        listeners: Mapping[str, Listener],
+        component: object = None,
+        *,
+        first: bool = False,
+    ) -> None:
         self.target: Final = target
         self.listeners: Final = dict(listeners)
         self.component: Final = component
@@ -134,12 +143,13 @@ class Attachment:
                     f"Cannot attach {name!r}: {listener!r} to {target!r}: this is not an event of sessions with a "
                     "callable; sqlalchemy.orm.SessionEvents lists the events."
                 )
+        self._first: Final = first
         self._depth = 0
         self._mine = self._listen()
 
     @property
     def attached(self) -> bool:
-        """Whether the target has all of the listeners, whoever attached them."""
+        """Return whether the target has all of the listeners, whoever attached them."""
         home = self._place.current
         return all(_has(home, mark) for mark in self.listeners.items())
 
@@ -173,7 +183,7 @@ class Attachment:
         home = self._place.claim()
         missing = [mark for mark in self.listeners.items() if not _has(home, mark)]
         for mark in missing:
-            _listen(home, mark)
+            _listen(home, mark, first=self._first)
         return set(missing)
 
     def _unlisten(self, marks: set[_Mark]) -> None:
@@ -197,12 +207,12 @@ def _has(home: _Home, mark: _Mark) -> bool:
     return mark in _marks(home) and event.contains(home, *mark)
 
 
-def _listen(home: _Home, mark: _Mark) -> None:
+def _listen(home: _Home, mark: _Mark, *, first: bool) -> None:
     if event.contains(home, *mark):
         # Drop the dead class's entry, whose listener is not here to be removed; or take over from event.listen().
         with suppress(ValueError):
             event.remove(home, *mark)
-    event.listen(home, *mark)
+    event.listen(home, *mark, insert=first)
     setattr(home, _MARKS, _marks(home) | {mark})
 
 
@@ -227,7 +237,7 @@ class _Sync:
         return self.current
 
     def release(self) -> None:
-        """Nothing was changed but the listeners."""
+        """Do nothing: only the listeners were changed."""
 
 
 class _Async:

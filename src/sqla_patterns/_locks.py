@@ -1,12 +1,12 @@
-"""Locks for structures that live in several rows, and the recursion limit of recursive queries.
+"""Locks for structures that consist of many rows, such as trees, and the recursion limit of recursive queries.
 
 Each lock is taken *before* the structure is read and is held until the transaction ends. What is used depends on the
 database:
 
-- PostgreSQL: row locks ``FOR NO KEY UPDATE`` (they let foreign key checks of other tables pass), and an advisory transaction lock
-  where there is no row to lock.
-- MariaDB and MySQL: ``FOR UPDATE``. Under their default REPEATABLE READ a plain SELECT reads an old snapshot, so whatever is read
-  under a lock must itself be a locking read: `locking_read`.
+- PostgreSQL: row locks ``FOR NO KEY UPDATE`` (they let foreign key checks of other tables pass), and an advisory
+  transaction lock where there is no row to lock.
+- MariaDB and MySQL: ``FOR UPDATE``. Under their default REPEATABLE READ a plain SELECT reads an old snapshot, so
+  whatever is read under a lock must itself be a locking read: `locking_read`.
 - SQLite has one writer for the whole file and no row locks. An UPDATE that matches no row takes the write lock at once,
   as ``BEGIN IMMEDIATE`` would, so that what is read afterwards stays true until the transaction ends.
 """
@@ -19,28 +19,18 @@ from typing import TypeVar
 from sqlalchemy import Connection, GenerativeSelect, Table, false, func, select, update
 from sqlalchemy.orm import Session, SessionTransaction
 
-__all__ = (
-    "allow_deep_recursion",
-    "is_mysql",
-    "lift_recursion_limit",
-    "lock_rows",
-    "lock_table",
-    "locking_read",
-    "take_write_lock",
-)
-
 SelectT = TypeVar("SelectT", bound=GenerativeSelect)
 
 _RECURSION_LIMIT = 4_294_967_295
 
 
 def is_mysql(connection: Connection) -> bool:
-    """Whether this is MariaDB or MySQL, whose InnoDB reads, locks and recurses by rules of its own."""
+    """Return whether this is MariaDB or MySQL, whose InnoDB reads, locks and recurses by rules of its own."""
     return connection.dialect.name in {"mysql", "mariadb"}
 
 
 def take_write_lock(connection: Connection, table: Table) -> None:
-    """On SQLite, make this transaction the writer now; nothing on a database that locks rows."""
+    """Make this transaction the writer now on SQLite; do nothing on a database that locks rows."""
     if connection.dialect.name == "sqlite":
         column = next(iter(table.primary_key))
         connection.execute(update(table).values({column: column}).where(false()))
@@ -49,12 +39,14 @@ def take_write_lock(connection: Connection, table: Table) -> None:
 def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
     """Serialise the writers of one structure that has no row of its own, for instance the list of all roots.
 
-    Return whether what this transaction reads now may be older than the lock: PostgreSQL under REPEATABLE READ keeps the
-    snapshot of the transaction's first statement, so whoever relies on a read has to write a row that every writer writes.
+    Return whether what this transaction reads now may be older than the lock: PostgreSQL under REPEATABLE READ keeps
+    the snapshot of the transaction's first statement, so whoever relies on a read has to write a row that every writer
+    writes.
 
-    `purpose` tells several such structures of one table apart. On MariaDB and MySQL the row with the lowest key stands for
-    the structure. That queues writers up as a rule and no more: in an empty table, or where somebody inserts a lower key, two may
-    pass at a time. Their locking reads (`locking_read`) meet then, and the database refuses one with a deadlock error.
+    `purpose` tells several such structures of one table apart. On MariaDB and MySQL the row with the lowest key stands
+    for the structure. That queues writers up as a rule and no more: in an empty table, or where somebody inserts a
+    lower key, two may pass at a time. Their locking reads (`locking_read`) meet then, and the database refuses one with
+    a deadlock error.
     """
     if connection.dialect.name == "postgresql":
         name = f"sqla_patterns:{table.fullname}:{purpose}".encode()
@@ -70,18 +62,18 @@ def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
     return False
 
 
-def lock_rows(connection: Connection, statement: SelectT, table: Table) -> SelectT:
-    """`statement`, locking the rows of `table` that it returns, in the order in which it returns them."""
+def lock_rows(connection: Connection, statement: SelectT, *tables: Table) -> SelectT:
+    """Return `statement`, locking the rows of `tables` that it returns, in the order in which it returns them."""
     if connection.dialect.name == "postgresql":
-        return statement.with_for_update(key_share=True, of=table)
+        return statement.with_for_update(key_share=True, of=tables)
     return statement.with_for_update()
 
 
 def locking_read(connection: Connection, statement: SelectT) -> SelectT:
-    """`statement`, reading what is committed now rather than this transaction's snapshot, where the two may differ.
+    """Return `statement`, reading what is committed now rather than a snapshot, where the two may differ.
 
-    For reads of rows whose structure this transaction has locked. PostgreSQL under READ COMMITTED takes a new snapshot for each
-    statement and refuses FOR UPDATE beside aggregates, so there it stays as it is.
+    For reads of rows whose structure this transaction has locked. PostgreSQL under READ COMMITTED takes a new snapshot
+    for each statement and refuses FOR UPDATE beside aggregates, so there it stays as it is.
     """
     return statement.with_for_update() if is_mysql(connection) else statement
 
@@ -105,8 +97,8 @@ def allow_deep_recursion(connection: Connection) -> None:
 
 
 def lift_recursion_limit(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
-    """A listener for ``after_begin``: lift the limit for all that a session executes.
+    """Listen to ``after_begin``: lift the limit for all that a session executes.
 
-    For rooms whose predicates stand in statements of the user's, which nobody else gets hold of.
+    For packages whose predicates stand in statements of the user's, which nobody else gets hold of.
     """
     allow_deep_recursion(connection)

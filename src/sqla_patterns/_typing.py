@@ -1,24 +1,50 @@
-"""Types that two or more rooms use; nothing here exists at run time for a user to call.
+"""Types that two or more packages use in annotations.
+
+The aliases at the top stand for SQLAlchemy's generic classes where the type parameter is the user's own class or column
+type, which the library handles without knowing it: ``AnyMapper`` is the mapper of whatever class the user has mapped.
 
 An attribute whose type is *the user's own class* cannot be written ``Mapped[Self]`` in a mixin: mypy then refuses
-``selectinload(Category.children)``, and SQLAlchemy cannot instantiate ``Self``. `ToSelf`, `ToSelves` and `ToSelfMap` are
-descriptors that only type checkers see. They read the class off the access: ``Category.children`` is an
-``InstrumentedAttribute[list[Category]]`` and ``category.children`` a ``list[Category]``, in mypy and pyright, on SQLAlchemy
-2.0 and 2.1. `ParentKey` types a foreign key to the class itself like the key that it refers to.
+``selectinload(Category.children)``, and SQLAlchemy cannot instantiate ``Self``. `ToSelf`, `ToSelves` and `ToSelfMap`
+are descriptors that only type checkers see. They take the type from the class on which the attribute is read:
+``Category.children`` is an ``InstrumentedAttribute[list[Category]]`` and ``category.children`` a ``list[Category]``, in
+mypy and pyright, on SQLAlchemy 2.0 and 2.1. `ParentKey` gives a foreign key to the class itself the type of the key
+that it refers to.
 
-Their ``__set__`` takes any `SelfLinked` object: a type variable shared between object and value would be widened by both
-checkers until any value fits.
+Their ``__set__`` takes any object of a mixin that derives from `SelfLinked`, also one of another class: with one type
+variable for the object and the value, both checkers would infer a type that is wide enough for any value at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import InstrumentedAttribute, Mapped
+from sqlalchemy import Column, ColumnElement, Result, Select
+from sqlalchemy.orm import (
+    InstanceState,
+    InstrumentedAttribute,
+    Mapped,
+    Mapper,
+    QueryableAttribute,
+    RelationshipProperty,
+)
+from sqlalchemy.types import TypeEngine
 
-__all__ = ("ParentKey", "SelfLinked", "ToSelf", "ToSelfMap", "ToSelves")
+#: A class that the user has mapped. Its attributes are the user's, so that no checker knows them here.
+MappedClass: TypeAlias = type[Any]
+#: An object of such a class.
+MappedObject: TypeAlias = Any
+#: What a primary key column holds, such as an int, a str or a UUID; where the key is composite, a tuple.
+PrimaryKey: TypeAlias = Any
+AnyMapper: TypeAlias = Mapper[Any]
+AnyState: TypeAlias = InstanceState[Any]
+AnyColumn: TypeAlias = Column[Any]
+AnyExpression: TypeAlias = ColumnElement[Any]
+AnyAttribute: TypeAlias = QueryableAttribute[Any]
+AnyRelationship: TypeAlias = RelationshipProperty[Any]
+AnySelect: TypeAlias = Select[Any]
+AnyResult: TypeAlias = Result[Any]
+AnyType: TypeAlias = TypeEngine[Any]
 
 K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)

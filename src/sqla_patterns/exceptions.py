@@ -1,4 +1,4 @@
-"""The errors that rooms share.
+"""The errors that packages share.
 
 Every error of the library derives from `PatternError` *and* from the SQLAlchemy error that it refines, so that code
 which already catches ``sqlalchemy.exc.ArgumentError`` or ``InvalidRequestError`` keeps working:
@@ -8,8 +8,8 @@ which already catches ``sqlalchemy.exc.ArgumentError`` or ``InvalidRequestError`
 >>> issubclass(InvalidArgumentError, PatternError), issubclass(InvalidArgumentError, sqlalchemy.exc.ArgumentError)
 (True, True)
 
-An error that only one room raises lives in that room. The text of each names the object, the fault and the way out.
-Errors are raised before the first write of the flush or function that meets them; the session is usable after
+An error that only one package raises lives in that package. The text of each names the object, the fault and the way
+out. Errors are raised before the first write of the flush or function that meets them; the session is usable after
 ``rollback()``.
 """
 
@@ -28,7 +28,7 @@ __all__ = (
 
 
 class PatternError(Exception):
-    """Base of every error that the library raises on its own behalf."""
+    """Base of the errors that the library itself raises."""
 
 
 class InvalidArgumentError(PatternError, exc.ArgumentError):
@@ -40,7 +40,7 @@ class MappingError(PatternError, exc.ArgumentError):
 
 
 class StateError(PatternError, exc.InvalidRequestError):
-    """An object or a session is in the wrong state for the request, for instance a node that has no identity yet."""
+    """An object or a session is in the wrong state for the request, for instance an object that was not flushed yet."""
 
 
 class DuplicateKeyError(PatternError, exc.InvalidRequestError):
@@ -48,4 +48,4 @@ class DuplicateKeyError(PatternError, exc.InvalidRequestError):
 
 
 class KeyMismatchError(InvalidArgumentError, ValueError):
-    """A member of a keyed collection is put, or was made, under a key that is not its own."""
+    """A member is put into a keyed collection under a key that is not its own, or was made with another key."""

@@ -1,0 +1,89 @@
+"""Turn every kind of session that a function may be given into a plain ``Session``.
+
+A function that takes a session calls `resolve_session()` before anything else, and works with the plain
+:class:`~sqlalchemy.orm.Session` that it returns. A :class:`~sqlalchemy.orm.scoped_session` (Flask-SQLAlchemy's
+``db.session``, Pyramid) forwards only a part of a session's methods, and ``is`` and ``isinstance`` do not take it for a
+``Session``, so it is replaced by the session behind it once, here. An :class:`~sqlalchemy.ext.asyncio.AsyncSession`
+cannot be used without ``await``: it is refused, and the error says which line to write instead.
+
+Context managers that emit no SQL of their own work with async sessions as well; they call `resolve_any_session()`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from .exceptions import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+
+
+# Scoped sessions are invariant in their session: scoped_session[Session] would refuse one of a user's own class.
+SyncSession: TypeAlias = "Session | scoped_session[Any]"
+AnySession: TypeAlias = "Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]"
+
+
+def resolve_session(session: AnySession, function: str) -> Session:
+    """Return the plain session behind `session`.
+
+    Args:
+        session: What the user has passed. Public functions annotate it as `SyncSession`; what comes may be another.
+        function: The function that the user has called, as it is spelled in a call; it appears in errors.
+
+    Raises:
+        InvalidArgumentError: `session` is an async session, or no session at all.
+    """
+    if isinstance(session, Session):
+        return session
+    if isinstance(session, scoped_session):
+        return cast("Session", session())
+    if _is_async(session):
+        raise InvalidArgumentError(
+            f"{function}() cannot use the {type(session).__name__} that it was given, because it would have to be "
+            f"awaited; write: await session.run_sync({function}, ...)"
+        )
+    raise _no_session(session, function)
+
+
+def resolve_any_session(session: AnySession, function: str) -> Session:
+    """Return the plain session behind `session`, which may also be an async one.
+
+    Only for what emits no SQL outside of the user's own calls, such as a context manager that changes how the session
+    behaves within it.
+
+    Args:
+        session: What the user has passed.
+        function: The function that the user has called, as it is spelled in a call; it appears in errors.
+
+    Raises:
+        InvalidArgumentError: `session` is no session.
+    """
+    if isinstance(session, Session):
+        return session
+    if isinstance(session, scoped_session):
+        return cast("Session", session())
+    if _is_async(session):
+        found = cast("Any", session)
+        # An async_scoped_session does not forward `sync_session`.
+        plain = found.registry() if hasattr(found, "registry") else found
+        return cast("Session", plain.sync_session)
+    raise _no_session(session, function)
+
+
+def _is_async(session: object) -> bool:
+    # Without the module in sys.modules there is no async session in this process, and perhaps no greenlet to import it
+    # with.
+    if sys.modules.get("sqlalchemy.ext.asyncio") is None:
+        return False
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+
+    return isinstance(session, (AsyncSession, async_scoped_session))
+
+
+def _no_session(session: object, function: str) -> InvalidArgumentError:
+    hint = "call the sessionmaker and pass what it returns" if isinstance(session, sessionmaker) else "pass a Session"
+    return InvalidArgumentError(f"{function}() needs a session as its first argument and was given {session!r}; {hint}")
