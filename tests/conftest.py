@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import sys
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +27,10 @@ from sqlalchemy.pool import NullPool
 
 from tests._support import SERVERS, Database, StatementLog, count_statements, server_url
 from tests._support._databases import Server
+from tests._support._pairs import Case, Value, covering_subset, required
 
 REDIS_VARIABLE = "SQLA_PATTERNS_REDIS_URL"
+DATABASES = ["sqlite", *SERVERS]
 
 # -- options -------------------------------------------------------------------------------------
 
@@ -35,9 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--db",
         action="append",
-        choices=["sqlite", *SERVERS],
+        choices=DATABASES,
         help="database to run on, repeatable; default: sqlite. One that cannot be reached is a failure.",
     )
+    parser.addoption("--brief", action="store_true", help="one case of each test, for make quick")
 
 
 def chosen_databases(config: pytest.Config) -> list[str]:
@@ -55,7 +60,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 engine.connect().close()
             except SQLAlchemyError as error:
                 pytest.exit(
-                    f"--db {name} was asked for, but {engine.url!r} cannot be reached (set {SERVERS[name][0]}): {error}",
+                    f"--db {name} was asked for, but {engine.url!r} cannot be reached "
+                    f"(set {SERVERS[name][0]}): {error}",
                     returncode=1,
                 )
 
@@ -68,16 +74,81 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database", chosen_databases(metafunc.config), indirect=True)
 
 
+# Called after those of the packages, which leave out what adds nothing on servers, and before pytest looks at -m.
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    chosen = set(chosen_databases(config))
-    soaking = "soak" in config.getoption("markexpr")
+    chosen = chosen_databases(config)
+    marks = config.getoption("markexpr")
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
     for item in items:
-        (kept if _runs(item, chosen, soaking=soaking) else dropped).append(item)
+        (kept if _runs(item, set(chosen), soaking="soak" in marks) else dropped).append(item)
+    if "full" in marks:
+        for item in kept:
+            item.add_marker("full")
+    # A test that is named on the command line runs as named.
+    elif not any("[" in argument for argument in config.args):
+        subset = set(_covering(kept, brief=config.getoption("brief")))
+        dropped += [item for item in kept if item not in subset]
+        kept = [item for item in kept if item in subset]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+def _covering(items: list[pytest.Item], *, brief: bool) -> Iterator[pytest.Item]:
+    """Yield the items, of a test with parameters only a subset that leaves out nothing that matters.
+
+    All pairs of values of the parameters that a test names itself count. What fixtures put it into, such as a shape of
+    trees, counts singly, and so do several databases: a test runs on each of them, and each of its cases on one. Kinds
+    of declarative base alternate. What is chosen of cases that are as good depends on test, database and interpreter,
+    so that `.ci/run` meets more combinations than each of its runs. *brief* leaves one case of each test.
+    """
+    groups: dict[str, list[Case[pytest.Item]]] = {}
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is None or (item.get_closest_marker("every_combination") and not brief):
+            yield item
+        else:
+            case = Case(item, frozenset()) if brief else _case(item, callspec.params)
+            groups.setdefault(item.nodeid.partition("[")[0], []).append(case)
+    seen: dict[str, int] = {}
+    for function, cases in groups.items():
+        file = function.partition("::")[0]
+        seen[file] = seen.get(file, 0) + 1
+        databases = {DATABASES.index(database) for case in cases if (database := _database(case.item))}
+        yield from covering_subset(cases, seen[file] + sys.version_info.minor + sum(databases))
+
+
+def _case(item: pytest.Item, params: dict[str, object]) -> Case[pytest.Item]:
+    own_names: set[str] = set()
+    for mark in item.iter_markers("parametrize"):
+        names: str | Iterable[str] = mark.args[0]
+        own_names.update(names.replace(",", " ").split() if isinstance(names, str) else names)
+    own: list[Value] = []
+    surroundings: list[Value] = []
+    wished: list[Value] = []
+    for name, value in params.items():
+        if name == "bases":
+            wished.append((name, value))
+        # A value of several parts, such as a shape of trees, is a parameter for each part.
+        elif is_dataclass(value) and not isinstance(value, type):
+            for part in fields(value):
+                each = (f"{name}.{part.name}", _told_apart(getattr(value, part.name)))
+                (wished if part.name == "base" else surroundings).append(each)
+        else:
+            (own if name in own_names else surroundings).append((name, _told_apart(value)))
+    return Case(item, required(own, surroundings), frozenset(wished))
+
+
+def _database(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("database") if callspec is not None else None
+
+
+def _told_apart(value: object) -> Hashable:
+    """Return what tells values of a parameter apart: what is plain by value, anything else by identity."""
+    plain = value is None or isinstance(value, (str, bool, int, float))
+    return (type(value), value) if plain else id(value)
 
 
 def _runs(item: pytest.Item, chosen: set[str], *, soaking: bool) -> bool:
@@ -86,8 +157,7 @@ def _runs(item: pytest.Item, chosen: set[str], *, soaking: bool) -> bool:
     fixtures: tuple[str, ...] = tuple(getattr(item, "fixturenames", ()))
     if "redis_url" in fixtures and REDIS_VARIABLE not in os.environ:
         return False
-    callspec = getattr(item, "callspec", None)
-    database: str | None = callspec.params.get("database") if callspec is not None else None
+    database = _database(item)
     marks = list(item.iter_markers("only_on"))
     if marks:
         here = {database} if database is not None else chosen
@@ -141,7 +211,7 @@ def _servers() -> Generator[Callable[[str], Server], None, None]:
 def database(
     request: pytest.FixtureRequest, tmp_path: Path, _servers: Callable[[str], Server]
 ) -> Generator[Database, None, None]:
-    """The test's database, empty: a SQLite file, or a database of this process on the server."""
+    """Provide the test's database, empty: a SQLite file, or a database of this process on the server."""
     if request.param == "sqlite":
         database = Database.sqlite(tmp_path / "test.db")
         yield database
@@ -156,7 +226,7 @@ def database(
 
 @pytest.fixture
 def engine(database: Database) -> Engine:
-    """An engine on the test's database; on SQLite in memory, with one connection for all."""
+    """Make an engine on the test's database; on SQLite in memory, with one connection for all."""
     return database.create_memory_engine()
 
 
@@ -168,20 +238,20 @@ def engine_factory(database: Database) -> Callable[..., Engine]:
 
 @pytest.fixture
 def file_engine(database: Database) -> Engine:
-    """An engine with a pool of real connections; on SQLite to a file, the one that `async_engine` uses."""
+    """Make an engine with a pool of real connections; on SQLite to a file, the one that `async_engine` uses."""
     return database.create_engine()
 
 
 @pytest.fixture
 def session(engine: Engine) -> Generator[Session, None, None]:
-    """A plain session on `engine`; create the tables first, with ``Base.metadata.create_all(engine)``."""
+    """Open a plain session on `engine`; create the tables first, with ``Base.metadata.create_all(engine)``."""
     with Session(engine) as session:
         yield session
 
 
 @pytest.fixture
 def async_engine(database: Database, runner: asyncio.Runner) -> Generator[AsyncEngine, None, None]:
-    """An async engine on the test's database (aiosqlite on a file, asyncpg, asyncmy)."""
+    """Make an async engine on the test's database (aiosqlite on a file, asyncpg, asyncmy)."""
     engine = database.create_async_engine()
     yield engine
     runner.run(engine.dispose())
@@ -189,7 +259,7 @@ def async_engine(database: Database, runner: asyncio.Runner) -> Generator[AsyncE
 
 @pytest.fixture
 def async_session(async_engine: AsyncEngine, runner: asyncio.Runner) -> Generator[AsyncSession, None, None]:
-    """An async session on `async_engine` that does not expire on commit."""
+    """Open an async session on `async_engine` that does not expire on commit."""
     session = AsyncSession(async_engine, expire_on_commit=False)
     yield session
     runner.run(session.close())
@@ -197,7 +267,7 @@ def async_session(async_engine: AsyncEngine, runner: asyncio.Runner) -> Generato
 
 @pytest.fixture
 def redis_url() -> str:
-    """The URL of a Redis that answers; such a test is deselected where SQLA_PATTERNS_REDIS_URL is not set."""
+    """Return the URL of a Redis that answers; such a test is deselected where SQLA_PATTERNS_REDIS_URL is not set."""
     import redis
 
     url = os.environ[REDIS_VARIABLE]
@@ -216,7 +286,8 @@ def redis_url() -> str:
 def statements() -> Callable[..., AbstractContextManager[StatementLog]]:
     """Log the statements of a block of code.
 
-    ``with statements() as log: ...``, then ``len(log)``, ``log.text``, ``log.starting("INSERT")``. Without an argument every engine counts; ``statements(engine)`` or ``statements(async_engine)`` narrows it.
+    ``with statements() as log: ...``, then ``len(log)``, ``log.text``, ``log.starting("INSERT")``. Without an argument
+    every engine counts; ``statements(engine)`` or ``statements(async_engine)`` narrows it.
     """
     return count_statements
 
@@ -251,7 +322,7 @@ class BaseFactory:
 
 @pytest.fixture(params=["plain", "dataclass"])
 def bases(request: pytest.FixtureRequest) -> Generator[BaseFactory, None, None]:
-    """A factory of declarative bases, once plain and once of dataclasses; what is mapped on them goes with the test."""
+    """Make declarative bases, once plain and once of dataclasses; what is mapped on them goes with the test."""
     factory = BaseFactory(request.param)
     yield factory
     factory.dispose()
@@ -259,7 +330,7 @@ def bases(request: pytest.FixtureRequest) -> Generator[BaseFactory, None, None]:
 
 @pytest.fixture
 def plain_bases() -> Generator[BaseFactory, None, None]:
-    """A factory of plain declarative bases, for a test to which the kind of base does not matter."""
+    """Make plain declarative bases, for a test to which the kind of base does not matter."""
     factory = BaseFactory("plain")
     yield factory
     factory.dispose()

@@ -66,7 +66,7 @@ def _pyright() -> list[Found]:
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, list[Found]]:
-    """What each checker refuses, from one run of each over the whole folder."""
+    """Return what each checker refuses, from one run of each over the whole folder."""
     return {"mypy": _mypy(), "pyright": _pyright()}
 
 

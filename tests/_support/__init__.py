@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._alembic import assert_empty_diff
+from ._alembic import assert_empty_diff, assert_migrates
 from ._databases import SERVERS, Database, server_url
 from ._examples import close_example
 from ._statements import StatementLog, count_statements
@@ -15,6 +15,7 @@ __all__ = (
     "Outcome",
     "StatementLog",
     "assert_empty_diff",
+    "assert_migrates",
     "close_example",
     "count_statements",
     "server_url",

@@ -18,7 +18,7 @@ from sqla_patterns.associations import (
 
 
 def fields(bases: Any) -> tuple[Any, Any]:
-    """``mapped_column`` and ``relationship`` that drop what only a dataclass base takes on a plain one."""
+    """Return ``mapped_column`` and ``relationship`` that drop, on a plain base, what only a dataclass base takes."""
 
     def fitting(function: Any) -> Any:
         def make(*args: Any, **kw: Any) -> Any:
@@ -32,7 +32,7 @@ def fields(bases: Any) -> tuple[Any, Any]:
 
 
 def shop(bases: Any, *, surrogate: bool = False, **proxy: Any) -> Any:
-    """Orders with items at a price; the key is (order, item), or with `surrogate` an item may come twice."""
+    """Map orders with items at a price; the key is (order, item), or with `surrogate` an item may come twice."""
     Base = bases()
     column, related = fields(bases)
 
@@ -65,7 +65,7 @@ def shop(bases: Any, *, surrogate: bool = False, **proxy: Any) -> Any:
 
 
 def tagged(bases: Any, **proxy: Any) -> Any:
-    """Posts with a set of words, which are columns of the association object."""
+    """Map posts with a set of words, which are columns of the association object."""
     Base = bases()
     column, related = fields(bases)
 
@@ -87,7 +87,7 @@ def tagged(bases: Any, **proxy: Any) -> Any:
 
 
 def noted(bases: Any, **proxy: Any) -> Any:
-    """Items with notes by keyword."""
+    """Map items with notes by keyword."""
     Base = bases()
     column, related = fields(bases)
 
@@ -111,7 +111,7 @@ def noted(bases: Any, **proxy: Any) -> Any:
 
 
 def numbered(bases: Any, *, factory: Any = None) -> Any:
-    """A dictionary of sets of numbers, with a default."""
+    """Map a dictionary of sets of numbers, with a default."""
     Base = bases()
     column, related = fields(bases)
     options: dict[str, Any] = {"unsafe_hash": True} if bases.kind == "dataclass" else {}
@@ -149,7 +149,7 @@ def numbered(bases: Any, *, factory: Any = None) -> Any:
 
 
 def playlist(bases: Any) -> Any:
-    """Songs in an order that a column keeps."""
+    """Map songs in an order that a column keeps."""
     Base = bases()
 
     class Playlist(Base):
@@ -171,7 +171,7 @@ def playlist(bases: Any) -> Any:
 
 
 def annotated(bases: Any) -> Any:
-    """A dataclass whose constructor takes the members, because the proxy is annotated."""
+    """Map a dataclass whose constructor takes the members, because the proxy is annotated."""
     Base = bases()
 
     class Post(Base):

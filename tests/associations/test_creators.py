@@ -1,4 +1,4 @@
-"""How association objects are made, and what is left of them when that fails: nothing."""
+"""How association objects are made, and that nothing is left of them when that fails."""
 
 from __future__ import annotations
 

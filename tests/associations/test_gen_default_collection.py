@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import pickle
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, ForeignKey, func, select
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import KeyFuncDict, Session, selectinload
+from sqlalchemy.orm import KeyFuncDict, Mapped, Session, mapped_column, relationship, selectinload
 
 from sqla_patterns.associations import GenDefaultCollection, gen_default_collection
 from sqla_patterns.exceptions import InvalidArgumentError, KeyMismatchError, StateError
+from tests.conftest import BaseFactory
 
 from . import _models as models
 
@@ -224,3 +227,33 @@ async def test_it_works_under_asyncio_once_loaded(bases: Any, async_engine: Asyn
         assert loaded.collections.get("q") is None
         loaded.collections["q"].add(5)
         await session.commit()
+
+
+def test_asdict_gives_the_members_of_a_mapped_dataclass() -> None:
+    factory = BaseFactory("dataclass")
+    Base = factory()
+
+    class Item(Base):
+        __tablename__ = "item"
+        id: Mapped[int] = mapped_column(primary_key=True, init=False)
+        notes: Mapped[dict[str, Note]] = relationship(
+            collection_class=gen_default_collection(lambda: Note.key, lambda key: Note(key=key)), init=False
+        )
+
+    class Note(Base):
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True, init=False)
+        item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), init=False)
+        key: Mapped[str]
+
+    globals()["Note"] = Note
+    item = Item()
+    assert item.notes["x"].key == "x"
+    found = dataclasses.asdict(item)["notes"]
+    assert found == copy.copy(found) == copy.deepcopy(found) == pickle.loads(pickle.dumps(found))
+    assert found == {"x": {"id": None, "item_id": None, "key": "x"}}
+    assert "y" not in found
+    with pytest.raises(KeyError):
+        found["y"]
+    del globals()["Note"]
+    factory.dispose()

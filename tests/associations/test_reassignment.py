@@ -1,4 +1,4 @@
-"""Assigning a proxied collection anew keeps what belongs to the members that stay."""
+"""Reassigning a proxied collection keeps the rows of the members that stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unloaded, merged, rolled back, inherited, asynchronous: the proxies follow the session."""
+"""Proxies of objects that are unloaded, merged, rolled back, inherited or used with asyncio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proxies say in SQL."""
+"""Criteria that the proxies make in SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demos, which tell upstream's stories, do not repeat their mistakes."""
+"""The demos map upstream's models and do not repeat upstream's mistakes."""
 
 from __future__ import annotations
 

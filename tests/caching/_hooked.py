@@ -1,4 +1,4 @@
-"""Stamp stores to do harm with."""
+"""A stamp store that calls functions between its steps, and that can be made to fail."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Readers and writers in threads and processes that check one another; `run` starts them and returns what they saw.
 
-What must hold is read off two arrays in memory that all processes share. Before a read begins, the reader notes for its key the last version whose
-``commit()`` has returned and the highest version that any read has returned; what it then gets may be older than neither.
+All processes share two arrays in memory. Before a read begins, the reader notes for its key the last version whose
+``commit()`` has returned and the highest version that any read has returned; what it then gets must not be older than
+these two.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sqla_patterns.caching._redis_stamps import RedisStamps
 from sqla_patterns.caching._stamps import Epoch, Snapshot
 
 KEYS = 1000
-#: Added to a version in a transaction that will be rolled back; nobody may ever see it.
+#: Added to a version in a transaction that will be rolled back; it must never be seen.
 POISON = 1_000_000
 TABLES = 10
 
@@ -51,18 +52,19 @@ ROWS = [_row(number) for number in range(TABLES)]
 
 
 @dataclass
-class Plan:
+class Scenario:
     url: str
     redis_url: str
     seconds: float
     processes: int = 2
     threads: int = 4
-    #: What is taken out of the guard: "" is nothing, "lease" the lease, "second stamp" the stamp after COMMIT and with it the lease.
+    #: The part that is removed from the protocol: "" is none, "lease" the lease, "second stamp" the stamp after COMMIT
+    #: and with it the lease.
     sabotage: str = ""
     #: The longest of the small random sleeps in the windows of a commit and of a fill.
     nap: float = 0.002
     writes: float = 0.05
-    #: The share of reads that do not ask the cache; who has seen something in the database must not be told otherwise by the cache.
+    #: The share of reads that do not use the cache; what one has seen in the database, the cache must not contradict.
     plain: float = 0.1
     keys: int = KEYS
     seed: int = field(default_factory=lambda: random.randrange(2**32))
@@ -92,7 +94,7 @@ class Report:
 
 
 class NappingStamps(RedisStamps):
-    """Redis stamps that dawdle where it hurts, and that can be sabotaged."""
+    """A store in Redis that sleeps where races happen, and from which a part of the protocol can be removed."""
 
     nap = 0.0
     sabotage = ""
@@ -121,13 +123,13 @@ class NappingStamps(RedisStamps):
 class Process:
     """The threads of one process over one cache."""
 
-    def __init__(self, plan: Plan, number: int, acknowledged: Any, seen: Any) -> None:
-        self.plan = plan
+    def __init__(self, scenario: Scenario, number: int, acknowledged: Any, seen: Any) -> None:
+        self.scenario = scenario
         self.number = number
         self.acknowledged = acknowledged
         self.seen = seen
-        self.engine = create_engine(plan.url, pool_size=plan.threads * 2, max_overflow=10)
-        self.cache = ORMCache({"default": _region(plan)}, stamps=_stamps(plan))
+        self.engine = create_engine(scenario.url, pool_size=scenario.threads * 2, max_overflow=10)
+        self.cache = ORMCache({"default": _region(scenario)}, stamps=_stamps(scenario))
         self.make = sessionmaker(self.engine)
         self.cache.listen_on_session(self.make)
         self.cache.track_engine(self.engine)
@@ -135,27 +137,29 @@ class Process:
         self.make_fixed = sessionmaker(fixed)
         self.cache.listen_on_session(self.make_fixed)
         # Rank 0 is the key that is asked for most; neighbours in rank are in different tables.
-        self.weights = list(itertools.accumulate(1 / (rank + 1) for rank in range(plan.keys)))
+        self.weights = list(itertools.accumulate(1 / (rank + 1) for rank in range(scenario.keys)))
 
     def run(self) -> Report:
         report = Report()
         lock = threading.Lock()
-        stop = time.monotonic() + self.plan.seconds
+        stop = time.monotonic() + self.scenario.seconds
 
         def work(number: int) -> None:
             own = Report()
             try:
-                self._work(random.Random(f"{self.plan.seed} {self.number} {number}"), stop, own)
+                self._work(random.Random(f"{self.scenario.seed} {self.number} {number}"), stop, own)
             except Exception:  # noqa: BLE001 - the parent has to hear of it
                 own.errors.append(traceback.format_exc())
             with lock:
                 report.add(own)
 
-        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(self.plan.threads)]
+        threads = [
+            threading.Thread(target=work, args=(number,), daemon=True) for number in range(self.scenario.threads)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(self.plan.seconds + 60)
+            thread.join(self.scenario.seconds + 60)
             if thread.is_alive():
                 report.errors.append("a thread hangs")
         report.hits = self.cache.stats.hits
@@ -165,13 +169,13 @@ class Process:
 
     def _work(self, chance: random.Random, stop: float, report: Report) -> None:
         while time.monotonic() < stop:
-            key = chance.choices(range(self.plan.keys), cum_weights=self.weights)[0]
-            if chance.random() < self.plan.writes:
+            key = chance.choices(range(self.scenario.keys), cum_weights=self.weights)[0]
+            if chance.random() < self.scenario.writes:
                 self._write(chance, key, report)
             elif chance.random() < 0.05:
                 self._read_twice(key, report)
             else:
-                self._read(key, report, cached=chance.random() >= self.plan.plain)
+                self._read(key, report, cached=chance.random() >= self.scenario.plain)
 
     def _write(self, chance: random.Random, key: int, report: Report) -> None:
         row = ROWS[key % TABLES]
@@ -182,7 +186,7 @@ class Process:
             session.flush()
             version = found.version
             if fails:
-                time.sleep(chance.random() * self.plan.nap)
+                time.sleep(chance.random() * self.scenario.nap)
                 session.rollback()
                 report.rollbacks += 1
             else:
@@ -199,7 +203,7 @@ class Process:
         self.seen[key] = max(self.seen[key], version)
 
     def _read_twice(self, key: int, report: Report) -> None:
-        """In one snapshot, which may be older than what others read in the meantime, but not than what was committed before."""
+        """Read in one snapshot, which may be older than what others read meanwhile, not than earlier commits."""
         stale_below = self.acknowledged[key]
         with self.make_fixed() as session:
             first, second = self._version(session, key), self._version(session, key)
@@ -219,9 +223,9 @@ class Process:
         report.backwards += stale_below <= version < backwards_below
 
 
-def run(plan: Plan) -> Report:
-    """Run readers and writers for as long as the plan says."""
-    engine = create_engine(plan.url)
+def run(scenario: Scenario) -> Report:
+    """Run readers and writers for as long as the scenario says."""
+    engine = create_engine(scenario.url)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         for number, row in enumerate(ROWS):
@@ -233,40 +237,40 @@ def run(plan: Plan) -> Report:
     # A fresh interpreter each, as in a deployment; nothing is inherited but the arrays.
     context = multiprocessing.get_context("spawn")
     acknowledged, seen = context.Array("q", KEYS, lock=False), context.Array("q", KEYS, lock=False)
-    barrier = context.Barrier(plan.processes)
+    barrier = context.Barrier(scenario.processes)
     results: Any = context.Queue()
     children = [
-        context.Process(target=_child, args=(plan, number, acknowledged, seen, barrier, results), daemon=True)
-        for number in range(plan.processes)
+        context.Process(target=_child, args=(scenario, number, acknowledged, seen, barrier, results), daemon=True)
+        for number in range(scenario.processes)
     ]
     report = Report()
     for child in children:
         child.start()
     for _ in children:
-        report.add(results.get(timeout=plan.seconds + 120))
+        report.add(results.get(timeout=scenario.seconds + 120))
     for child in children:
         child.join(30)
-    with redis.Redis.from_url(plan.redis_url) as client:
-        for key in client.scan_iter(match=f"*{plan.prefix}*", count=1000):
+    with redis.Redis.from_url(scenario.redis_url) as client:
+        for key in client.scan_iter(match=f"*{scenario.prefix}*", count=1000):
             client.delete(key)
     return report
 
 
-def _child(plan: Plan, number: int, acknowledged: Any, seen: Any, barrier: Any, results: Any) -> None:
+def _child(scenario: Scenario, number: int, acknowledged: Any, seen: Any, barrier: Any, results: Any) -> None:
     try:
-        process = Process(plan, number, acknowledged, seen)
+        process = Process(scenario, number, acknowledged, seen)
         barrier.wait(90)
         results.put(process.run())
     except Exception:  # noqa: BLE001
         results.put(Report(errors=[traceback.format_exc()]))
 
 
-def _stamps(plan: Plan) -> NappingStamps:
-    stamps = NappingStamps.from_url(plan.redis_url, prefix=plan.prefix, timeout=10)
-    stamps.nap, stamps.sabotage = plan.nap, plan.sabotage
+def _stamps(scenario: Scenario) -> NappingStamps:
+    stamps = NappingStamps.from_url(scenario.redis_url, prefix=scenario.prefix, timeout=10)
+    stamps.nap, stamps.sabotage = scenario.nap, scenario.sabotage
     return stamps
 
 
-def _region(plan: Plan) -> Any:
-    region = make_region(key_mangler=lambda key: f"{plan.prefix}:{key}")
-    return region.configure("dogpile.cache.redis", expiration_time=600, arguments={"url": plan.redis_url})
+def _region(scenario: Scenario) -> Any:
+    region = make_region(key_mangler=lambda key: f"{scenario.prefix}:{key}")
+    return region.configure("dogpile.cache.redis", expiration_time=600, arguments={"url": scenario.redis_url})

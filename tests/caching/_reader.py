@@ -1,4 +1,4 @@
-"""A cache of nothing but a guard and a dictionary, to test the guard with."""
+"""A minimal cache, to test `Freshness`: a dictionary of entries."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sqlalchemy.orm import Session
 
 from sqla_patterns._attach import attach
 from sqla_patterns.caching._dependencies import dependencies
-from sqla_patterns.caching._guard import Guard
+from sqla_patterns.caching._freshness import Freshness
+from sqla_patterns.caching._read_epoch import ReadEpoch
 from sqla_patterns.caching._stamps import Epoch
 from sqla_patterns.caching._tags import schema_map_of
-from sqla_patterns.caching._ticket import Ticket
 
 
 class Reader:
-    """Reads rows of statements through a guard; what it did last is in `last`."""
+    """A reader of rows, from its dictionary where the `Freshness` allows it; what it did last is in `last`."""
 
-    def __init__(self, guard: Guard, entries: dict[object, tuple[Epoch, Any]] | None = None) -> None:
-        self.guard = guard
+    def __init__(self, freshness: Freshness, entries: dict[object, tuple[Epoch, Any]] | None = None) -> None:
+        self.freshness = freshness
         self.entries: dict[object, tuple[Epoch, Any]] = {} if entries is None else entries
         self.counts = {"hit": 0, "put": 0, "read": 0}
         self.bypasses: list[str] = []
@@ -30,39 +30,41 @@ class Reader:
         self._lock = Lock()
 
     def attach(self, target: Any) -> Any:
-        return attach(target, self.guard.session_listeners, component=self)
+        return attach(target, self.freshness.session_listeners, component=self)
 
     def rows(
         self, session: Session, statement: Executable, key: object = None, options: Mapping[str, Any] | None = None
     ) -> list[Any]:
-        """The rows of `statement`; `last` tells 'hit', 'put' or 'read'."""
+        """Return the rows of `statement`; afterwards `last` is 'hit', 'put' or 'read'."""
         if session.autoflush:
             session.flush()
         bind = session.get_bind()
         found = dependencies(statement, bind.dialect)
-        tags = self.guard.tags(bind, found.tables, schema_map_of(bind, options))
+        tags = self.freshness.tags(bind, found.tables, schema_map_of(bind, options))
         key = str(statement) if key is None else key
-        ticket = self.guard.ticket(session, tags)
-        if ticket.bypass is not None:
-            self.bypasses.append(ticket.bypass)
-        entry = self.entries.get(key) if ticket.may_serve else None
-        if entry is not None and ticket.serves(entry[0]):
+        read_epoch = self.freshness.take_read_epoch(session, tags)
+        if read_epoch.bypass is not None:
+            self.bypasses.append(read_epoch.bypass)
+        entry = self.entries.get(key) if read_epoch.may_serve else None
+        if entry is not None and read_epoch.serves(entry[0]):
             self._did("hit")
             return entry[1]
         self.before_database()
         rows = [tuple(row) for row in session.execute(statement, execution_options=dict(options or {})).all()]
         self.before_put()
-        if (horizon := ticket.horizon) is not None:
-            self.entries[key] = (horizon, rows)
+        if (epoch := read_epoch.entry_epoch) is not None:
+            self.entries[key] = (epoch, rows)
             self._did("put")
         else:
             self._did("read")
         return rows
 
-    def ticket(self, session: Session, *statements: Executable) -> Ticket:
+    def take_read_epoch(self, session: Session, *statements: Executable) -> ReadEpoch:
         bind = session.get_bind()
-        tags = {tag for each in statements for tag in self.guard.tags(bind, dependencies(each, bind.dialect).tables)}
-        return self.guard.ticket(session, tags)
+        tags = {
+            tag for each in statements for tag in self.freshness.tags(bind, dependencies(each, bind.dialect).tables)
+        }
+        return self.freshness.take_read_epoch(session, tags)
 
     @property
     def last(self) -> str:

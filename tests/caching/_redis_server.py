@@ -1,4 +1,4 @@
-"""A Redis of the test's own, to stop and start again."""
+"""A separate Redis server, to stop and start again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RedisServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._fork_detector: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, with what `stop(save=True)` has left."""
@@ -28,7 +28,7 @@ class RedisServer:
         if program is None:
             raise RuntimeError("tests with SQLA_PATTERNS_REDIS_URL need the program redis-server")
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
-        self._process = subprocess.Popen([*command, "--appendonly", "no"], stdout=subprocess.DEVNULL)
+        self._fork_detector = subprocess.Popen([*command, "--appendonly", "no"], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
@@ -41,11 +41,11 @@ class RedisServer:
 
     def stop(self, *, save: bool = False) -> None:
         """Stop it; without `save`, its data are lost."""
-        if self._process is None:
+        if self._fork_detector is None:
             return
         if save:
             with redis.Redis.from_url(self.url) as client:
                 client.save()
-        self._process.kill()
-        self._process.wait(30)
-        self._process = None
+        self._fork_detector.kill()
+        self._fork_detector.wait(30)
+        self._fork_detector = None

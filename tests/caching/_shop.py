@@ -1,4 +1,4 @@
-"""Tables with every way in which a write reaches one: inheritance, secondary tables, cascades of the database."""
+"""Tables for every way in which a write can change one: inheritance, secondary tables, cascades of the database."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Address(Base):
 
 
 class Parcel(Base):
-    """Loses its address, and stays, when the address goes; nothing in Python knows."""
+    """A row that the database keeps, without its address, when the address is deleted."""
 
     __tablename__ = "shop_parcel"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -59,7 +59,7 @@ class Parcel(Base):
 
 
 class Stamped(Base):
-    """Follows the key of its parcel."""
+    """A row whose foreign key the database updates with the key of its parcel."""
 
     __tablename__ = "shop_stamped"
     parcel_id: Mapped[int] = mapped_column(ForeignKey("shop_parcel.id", onupdate="CASCADE"), primary_key=True)
@@ -77,7 +77,7 @@ TABLES: dict[str, Any] = {name.removeprefix("shop_"): table for name, table in B
 
 
 def fill(session: Any) -> None:
-    """One row or two in each table."""
+    """Insert one or two rows into each table."""
     anna = Person(id=1, name="Anna", clubs=[Club(id=1, name="chess")], addresses=[Address(id=1, street="Elm")])
     session.add_all([anna, Employee(id=2, name="Ben", salary=10), Club(id=2, name="golf"), Unrelated(id=1, value=0)])
     session.flush()

@@ -55,7 +55,7 @@ class Color(enum.Enum):
 
 
 class Secret:
-    """A value whose ``repr()`` tells nothing."""
+    """A value whose ``repr()`` hides its content."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -127,7 +127,7 @@ Person.address_count = column_property(  # type: ignore[attr-defined]
 
 
 class Thing(Base):
-    """A column of every type that drivers and types treat differently."""
+    """A row with a column of every type that drivers and types treat differently."""
 
     __tablename__ = "cache_thing"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -232,7 +232,7 @@ class World:
             yield log
 
     def rows(self, statement: Any, read: Callable[[Any], Any] | None = None, **options: Any) -> tuple[Any, int]:
-        """What a new session with the cache gets, and how many statements it sent."""
+        """Return what a new session with the cache gets, and how many statements it sent."""
         with self.session() as session, self.counting() as log:
             result = session.execute(statement, **options)
             answer = result.all() if read is None else read(result)

@@ -30,5 +30,5 @@ def worlds(engine: Engine) -> Generator[Callable[..., World], None, None]:
 
 @pytest.fixture
 def world(worlds: Callable[..., World]) -> World:
-    """A world with one region in memory."""
+    """Return a world with one region in memory."""
     return worlds()

@@ -1,4 +1,4 @@
-"""Entries keep their values and types, run nothing, and are misses when they are not what they should be."""
+"""Entries keep their values and types, run no code, and are misses when they are damaged."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ def test_columns_of_mixed_types_come_back(rows: list[tuple[Any, ...]]) -> None:
     assert repr(CODEC.loads(CODEC.dumps(rows))) == repr(rows)
 
 
-def test_values_that_json_has_no_word_for() -> None:
+def test_values_that_json_cannot_express() -> None:
     fold = datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1)
-    row = (math.inf, -math.inf, Decimal("NaN"), Decimal("-0.00"), 10**40, "\ud800", fold, datetime(1, 1, 1, fold=1))  # noqa: DTZ001
+    first = datetime(1, 1, 1, fold=1)  # noqa: DTZ001
+    row = (math.inf, -math.inf, Decimal("NaN"), Decimal("-0.00"), 10**40, "\ud800", fold, first)
     (back,) = CODEC.loads(CODEC.dumps([row]))
     assert repr(back) == repr(row)
     assert back[6].utcoffset() == timedelta(hours=1)  # type: ignore[attr-defined]
@@ -87,7 +88,7 @@ def test_values_that_json_has_no_word_for() -> None:
 
 def test_what_drivers_return_beside_is_kept() -> None:
     class DriverUUID(uuid.UUID):
-        """As asyncpg has one."""
+        """A subclass of UUID, as asyncpg returns it."""
 
     row = (DriverUUID(int=1), bytearray(b"x"), ipaddress.ip_interface("10.0.0.1/8"), ipaddress.ip_network("::/8"))
     assert CODEC.loads(CODEC.dumps([row])) == [row]
@@ -97,17 +98,17 @@ def test_what_drivers_return_beside_is_kept() -> None:
 
 
 class Odd:
-    """Of no type that a codec knows."""
+    """A value of a type that no codec knows."""
 
 
 class OddZone(tzinfo):
-    """A time zone that no other process can be told of."""
+    """A time zone that has no form in a cache entry."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
         return timedelta(hours=1)
 
 
-#: An integer that Python refuses to turn to text.
+#: An integer that Python refuses to convert to text.
 HUGE = 1 << 20_000
 ODD_TIME = datetime(2024, 1, 1, tzinfo=OddZone())
 
@@ -196,8 +197,8 @@ class Poison:
         return os.mkdir, (str(self.path),)
 
 
-class Sniffer:
-    """Knows what the cache keeps, and puts something else there."""
+class EntryReplacer:
+    """An attacker who knows the cache keys, and replaces the entries in the backend."""
 
     def __init__(self, world: World) -> None:
         self.keys: list[str] = []
@@ -213,22 +214,22 @@ class Sniffer:
 def test_a_poisoned_entry_runs_nothing(backend: str, worlds: Callable[..., World], tmp_path: Path) -> None:
     # 38
     world = worlds(regions={"default": region_of(backend, tmp_path)})
-    sniffer = Sniffer(world)
+    replacer = EntryReplacer(world)
     world.rows(people)
     bomb = pickle.dumps(Poison(tmp_path / "harm"))
-    header = unpack_header(sniffer.backend.get_serialized(sniffer.keys[0]))
+    header = unpack_header(replacer.backend.get_serialized(replacer.keys[0]))
 
     class Attacker(TypedCodec):
         def dumps(self, rows: Sequence[Sequence[object]]) -> bytes:
             return bytes(rows[0])  # type: ignore[arg-type]
 
     def forged(body: bytes) -> bytes:
-        """An entry that is right in every respect but its rows."""
+        """Return an entry that is valid except for its rows."""
         return pack(header.epoch, header.created, 0.0, RawRows(header.description, [list(body)]), Attacker())
 
-    # As dogpile would keep it, as we would, and as we keep what PickleCodec wrote.
+    # In dogpile's format, as an entry, and as an entry of PickleCodec.
     for poison in (bomb, b'{"ct": 1, "v": 2}|' + bomb, forged(bomb), forged(bytes(32) + bomb)):
-        sniffer.replace(poison)
+        replacer.replace(poison)
         assert world.rows(people)[1] == 1
     assert not (tmp_path / "harm").exists()
     assert world.cache.stats.errors == 4
@@ -236,16 +237,16 @@ def test_a_poisoned_entry_runs_nothing(backend: str, worlds: Callable[..., World
 
 
 def test_random_damage_is_a_miss(world: World) -> None:
-    sniffer = Sniffer(world)
+    replacer = EntryReplacer(world)
     chance = random.Random(7)
     world.rows(people)
-    (key,) = sniffer.keys
-    good = sniffer.backend.get_serialized(key)
+    (key,) = replacer.keys
+    good = replacer.backend.get_serialized(key)
     for _ in range(30):
         data = bytearray(good)
         for _ in range(3):
             data[chance.randrange(len(data))] = chance.randrange(256)
-        sniffer.replace(bytes(data))
+        replacer.replace(bytes(data))
         found, _ = world.rows(people, lambda result: [person.name for person in result.scalars()])
         assert len(found) in {0, 12}
         assert found == [f"person {i:02}" for i in range(1, 13)]
@@ -293,7 +294,7 @@ def test_codecs_do_not_read_each_other(worlds: Callable[..., World]) -> None:
 
 
 class ShoutingCodec:
-    """One of a user's own."""
+    """A codec of the user's."""
 
     name = "shout"
 

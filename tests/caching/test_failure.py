@@ -1,4 +1,4 @@
-"""Stores that stop, lose what they knew, or come back with yesterday's data; writers that are killed half way."""
+"""Stores that stop, lose their data, or come back with old data; writers that are killed during a commit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from sqla_patterns.caching._guard import Guard
+from sqla_patterns.caching._freshness import Freshness
 from sqla_patterns.caching._memory_stamps import MemoryStamps
 from sqla_patterns.caching._redis_stamps import RedisStamps
 from sqla_patterns.caching._sql_stamps import SQLStamps
@@ -50,11 +50,11 @@ class World:
         self.engine = engine
         self.errors: list[str] = []
         observer: Callable[..., None] = lambda doing, error: self.errors.append(doing)  # noqa: E731
-        self.guard = Guard(store, pause=0.05, observer=observer, **options)
-        self.reader = Reader(self.guard, entries)
+        self.freshness = Freshness(store, pause=0.05, observer=observer, **options)
+        self.reader = Reader(self.freshness, entries)
         self.make = sessionmaker(engine)
         self.reader.attach(self.make)
-        self.guard.track_engine(engine)
+        self.freshness.track_engine(engine)
 
     def write(self, value: int) -> None:
         with self.make() as session:
@@ -157,7 +157,7 @@ def test_a_statement_in_autocommit_is_refused_before_it_runs(engine: Engine, sta
         assert connection.scalars(VALUE).one() == 0
 
 
-def test_a_commit_of_which_the_store_is_not_told_voids_everything_at_the_first_contact(
+def test_a_commit_of_which_the_store_is_not_told_invalidates_everything_once_it_answers(
     engine: Engine, stamps: HookedStamps
 ) -> None:
     world = World(engine, stamps)
@@ -212,14 +212,14 @@ def test_invalidation_on_request_is_made_up_for(engine: Engine, stamps: HookedSt
     world = World(engine, stamps)
     assert [world.read(), world.read()] == [(0, "put"), (0, "hit")]
     stamps.broken = {"touch"}
-    world.guard.touch({"u:anything"})
+    world.freshness.touch({"u:anything"})
     stamps.broken = set()
     time.sleep(0.06)
     assert world.read()[1] != "hit"
     strict = World(engine, stamps, on_error="raise")
     stamps.broken = {"touch"}
     with pytest.raises(StampsUnavailableError):
-        strict.guard.touch({"u:anything"})
+        strict.freshness.touch({"u:anything"})
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_invalidation_on_request_is_made_up_for(engine: Engine, stamps: HookedSt
 )
 def test_unknown_policies_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        Guard(MemoryStamps(), **options)
+        Freshness(MemoryStamps(), **options)
 
 
 # -- transactions that do not end well -----------------------------------------------------------
@@ -291,7 +291,7 @@ def test_a_connection_that_breaks_in_commit_keeps_its_lease_until_it_expires(
         stamps.hooks["after mark"] = cut
         with pytest.raises(DBAPIError):
             session.commit()
-    # For all anybody knows the server may have committed.
+    # It is unknown whether the server has committed.
     assert world.read() == (0, "read")
     time.sleep(0.5)
     world.read()
@@ -304,14 +304,15 @@ import os, signal, sys
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.pool import NullPool
 sys.path[:0] = {path!r}
-from sqla_patterns.caching._guard import Guard
+from sqla_patterns.caching._freshness import Freshness
 from sqla_patterns.caching._redis_stamps import RedisStamps
 engine = create_engine({url!r}, poolclass=NullPool)
 store = RedisStamps.from_url({redis!r}, prefix={prefix!r}, timeout=5)
 store.done = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
-Guard(store, lease=1.5).track_engine(engine)
+Freshness(store, lease=1.5).track_engine(engine)
 with engine.begin() as connection:
-    connection.execute(text("UPDATE failure_counter SET value = 1"), execution_options=dict(cache_touches="failure_counter"))
+    options = dict(cache_touches="failure_counter")
+    connection.execute(text("UPDATE failure_counter SET value = 1"), execution_options=options)
 """
 
 
@@ -437,17 +438,17 @@ def test_writes_while_redis_is_down_are_refused_on_request(engine: Engine, serve
 
 def test_sql_stamps_on_the_engine_that_they_watch_are_refused(engine_factory: Callable[..., Engine]) -> None:
     engine = engine_factory()
-    guard = Guard(SQLStamps(engine))
+    freshness = Freshness(SQLStamps(engine))
     with pytest.raises(InvalidArgumentError, match="an engine of its own"):
-        guard.track_engine(engine)
-    guard.track_engine(engine_factory()) if engine.dialect.name != "sqlite" else None
+        freshness.track_engine(engine)
+    freshness.track_engine(engine_factory()) if engine.dialect.name != "sqlite" else None
 
 
 @pytest.mark.only_on("sqlite")
 def test_sql_stamps_in_the_sqlite_file_that_they_watch_are_refused(engine_factory: Callable[..., Engine]) -> None:
-    guard = Guard(SQLStamps(engine_factory()))
+    freshness = Freshness(SQLStamps(engine_factory()))
     with pytest.raises(InvalidArgumentError, match="a file of its own"):
-        guard.track_engine(engine_factory())
+        freshness.track_engine(engine_factory())
 
 
 def test_sql_stamps_work_beside_the_application(engine: Engine, database: Database, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The whole cache over a Redis that holds entries and stamps alike, and that stops, comes back, or holds something else."""
+"""The whole cache over a Redis with entries and stamps that stops, comes back, or holds something else."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_commits_are_refused_while_redis_is_down_where_that_was_asked_for(engine
 
 
 class _Bomb:
-    """Leaves a file behind when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -133,7 +133,7 @@ class _Bomb:
 
 
 @pytest.mark.parametrize("poison", ["pickle", "noise", "empty", "cut", "json", "swapped"])
-def test_what_somebody_else_has_put_there_is_a_miss_and_runs_nothing(
+def test_what_another_program_has_stored_is_a_miss_and_runs_nothing(
     engine: Engine, server: RedisServer, tmp_path: Path, poison: str
 ) -> None:
     world = World(engine, server)

@@ -1,4 +1,4 @@
-"""Each way of writing makes cached reads of what it changes invalid, and those of nothing else."""
+"""Each way of writing invalidates cached reads of the tables that it changes, and no others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker, with_loader_criteria
 
-from sqla_patterns.caching._guard import Guard
+from sqla_patterns.caching._freshness import Freshness
 from sqla_patterns.caching._memory_stamps import MemoryStamps
 from sqla_patterns.caching._tags import tables_of
 from sqla_patterns.caching._writes import RawWriteError
@@ -33,7 +33,7 @@ def shop(file_engine: Engine) -> Engine:
 
 
 def _begin_by_hand(engine: Engine) -> None:
-    """What SQLAlchemy's documentation advises for SQLite, whose driver would not begin a transaction before a savepoint."""
+    """Begin transactions as SQLAlchemy's documentation advises for SQLite: its driver begins none for a savepoint."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
@@ -45,9 +45,9 @@ class World:
     def __init__(self, engine: Engine, **options: Any) -> None:
         self.engine = engine
         self.make = sessionmaker(engine)
-        self.reader = Reader(Guard(MemoryStamps(), **options))
+        self.reader = Reader(Freshness(MemoryStamps(), **options))
         self.handle = self.reader.attach(self.make)
-        self.reader.guard.track_engine(engine)
+        self.reader.freshness.track_engine(engine)
         self.warm()
 
     def look(self, name: str, session: Session | None = None) -> str:
@@ -72,12 +72,12 @@ class World:
         assert self.changed() == set()
 
     def changed(self) -> set[str]:
-        """Which tables are not served from the cache."""
+        """Return the tables that are not served from the cache."""
         return {name for name in TABLES if self.look(name) != "hit"}
 
     def dispose(self) -> None:
         self.handle.detach()
-        self.reader.guard.detach()
+        self.reader.freshness.detach()
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ WRITES: list[tuple[Callable[[Session], None], set[str]]] = [
     (_delete_address, {"address", "parcel"}),
     (_update_key, {"parcel", "stamped"}),
     (_savepoint, {"club"}),
-    # What was rolled back is not told apart: too much is invalid rather than too little.
+    # What was rolled back is not distinguished: too much is invalid rather than too little.
     (_savepoint_rolled_back, {"club", "unrelated"}),
 ]
 
@@ -412,7 +412,7 @@ def test_text_that_writes_can_be_ignored(make_world: Callable[..., World]) -> No
 
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="flush_all"):
-        Guard(MemoryStamps(), raw_dml="maybe")  # type: ignore[arg-type]
+        Freshness(MemoryStamps(), raw_dml="maybe")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -507,17 +507,15 @@ def test_autocommit_statement_that_fails_ends_its_lease(world: World) -> None:
     with engine.connect() as connection:
         with pytest.raises(Exception, match=r"(?i)unique|duplicate"):
             connection.execute(insert(TABLES["club"]).values(id=1, name="twice"))
-        assert world.reader.guard.store.read(["x"]).leased == frozenset()
+        assert world.reader.freshness.store.read(["x"]).leased == frozenset()
         assert world.look("club") == "put"
     assert world.look("club") == "hit"
 
 
-def test_a_core_commit_on_a_connection_that_stays_open_keeps_its_lease_until_it_is_used_again(world: World) -> None:
+def test_a_core_commit_on_a_connection_that_stays_open_ends_its_lease(world: World) -> None:
     with world.engine.connect() as connection:
         connection.execute(update(TABLES["club"]).values(name="open"))
         connection.commit()
-        assert world.look("club") == "read"
-        connection.execute(select(1))
         assert world.look("club") == "put"
     assert world.changed() == set()
 
@@ -560,9 +558,9 @@ def test_a_session_on_an_external_connection_that_is_rolled_back_changes_nothing
     assert world.changed() == set()
 
 
-async def test_async_sessions_write_and_read_through_the_same_guard(async_engine: AsyncEngine) -> None:
-    reader = Reader(Guard(MemoryStamps()))
-    reader.guard.track_engine(async_engine)
+async def test_async_sessions_write_and_read_with_the_same_freshness(async_engine: AsyncEngine) -> None:
+    reader = Reader(Freshness(MemoryStamps()))
+    reader.freshness.track_engine(async_engine)
     make = async_sessionmaker(async_engine, expire_on_commit=False)
     reader.attach(make)
     async with async_engine.begin() as connection:
@@ -621,7 +619,7 @@ def test_a_savepoint_that_commits_on_sqlite_because_nothing_has_begun_counts_as_
 
 
 def test_a_transaction_that_began_before_it_was_watched_may_have_written_anything(shop: Engine) -> None:
-    reader = Reader(Guard(MemoryStamps()))
+    reader = Reader(Freshness(MemoryStamps()))
     with Session(shop) as session:
         session.execute(update(Club).values(name="early"))
         with reader.attach(session):
@@ -630,7 +628,7 @@ def test_a_transaction_that_began_before_it_was_watched_may_have_written_anythin
             session.commit()
             reader.rows(session, select(Unrelated.id))
             assert reader.bypasses == ["own_writes"]
-    reader.guard.detach()
+    reader.freshness.detach()
 
 
 def test_a_write_without_a_session_attached_is_seen_once_the_engine_is_tracked(world: World) -> None:
@@ -641,7 +639,7 @@ def test_a_write_without_a_session_attached_is_seen_once_the_engine_is_tracked(w
 
 
 def test_nothing_is_seen_after_detach(world: World) -> None:
-    world.reader.guard.detach()
+    world.reader.freshness.detach()
     with world.engine.begin() as connection:
         connection.execute(update(TABLES["unrelated"]).values(value=0))
     assert world.changed() == set()
@@ -655,7 +653,7 @@ def test_two_phases_lease_from_prepare_to_the_end(world: World) -> None:
         connection.execute(update(TABLES["club"]).values(name="two"))
         assert world.look("club") == "hit"
         transaction.prepare()
-        assert world.reader.guard.store.read(["x"]).leased == frozenset()
+        assert world.reader.freshness.store.read(["x"]).leased == frozenset()
         with world.make() as session:
             assert world.look("club", session) == "read"
         transaction.commit()
@@ -679,7 +677,7 @@ def test_a_transaction_that_stays_prepared_stays_leased(world: World) -> None:
     with world.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.commit_prepared(xid, recover=True)
     assert world.look("club") == "put"
-    world.reader.guard.touch_all(drop_leases=True)
+    world.reader.freshness.touch_all(drop_leases=True)
     assert world.changed() == EVERY
 
 
@@ -716,70 +714,70 @@ CHANGES: dict[str, Any] = {
 
 def test_a_read_depends_on_every_table_of_its_compiled_form(world: World) -> None:
     for changed in TABLES:
-        horizons: dict[str, Any] = {}
+        epochs: dict[str, Any] = {}
         for name, (statement, _) in DEPENDENT.items():
             with world.make() as session:
-                horizons[name] = world.reader.ticket(session, statement).horizon
-                assert horizons[name] is not None, name
+                epochs[name] = world.reader.take_read_epoch(session, statement).entry_epoch
+                assert epochs[name] is not None, name
         with world.engine.begin() as connection:
             connection.execute(CHANGES[changed])
         for name, (statement, tables) in DEPENDENT.items():
             with world.make() as session:
-                served = world.reader.ticket(session, statement).serves(horizons[name])
+                served = world.reader.take_read_epoch(session, statement).serves(epochs[name])
             assert served == (changed not in tables), f"{name}, after a change of {changed}"
 
 
 def test_a_view_depends_on_what_it_is_declared_to(make_world: Callable[..., World]) -> None:
     world = make_world(depends={"shop_view": [Person, "shop_middle"], "shop_middle": [Unrelated.__table__]})
-    guard = world.reader.guard
+    freshness = world.reader.freshness
     from sqlalchemy import column, table
 
     statement = select(table("shop_view", column("id")))
     for changed, expected in [("person", False), ("unrelated", False), ("club", True)]:
         with world.make() as session:
-            world.reader.ticket(session, statement)
-            before = world.reader.ticket(session, statement).horizon
+            world.reader.take_read_epoch(session, statement)
+            before = world.reader.take_read_epoch(session, statement).entry_epoch
         assert before is not None
         with world.engine.begin() as connection:
             connection.execute(CHANGES[changed])
         with world.make() as session:
-            assert world.reader.ticket(session, statement).serves(before) is expected
+            assert world.reader.take_read_epoch(session, statement).serves(before) is expected
     with pytest.raises(InvalidArgumentError, match="give a list"):
-        Guard(guard.store, depends={"shop_view": "shop_person"})
+        Freshness(freshness.store, depends={"shop_view": "shop_person"})
 
 
 def test_touching_tags_makes_their_entries_invalid(world: World) -> None:
-    guard = world.reader.guard
+    freshness = world.reader.freshness
     with world.make() as session:
-        both = guard.ticket(session, {"u:one", "u:two"})
-        horizon = guard.ticket(session, {"u:one", "u:two"}).horizon
-        assert horizon is not None
+        both = freshness.take_read_epoch(session, {"u:one", "u:two"})
+        epoch = freshness.take_read_epoch(session, {"u:one", "u:two"}).entry_epoch
+        assert epoch is not None
         assert both.narrow({"u:one"}).bypass is None
         session.rollback()
-        guard.touch({"u:one"})
-        later = guard.ticket(session, {"u:one", "u:two"})
-        assert not later.serves(horizon)
-        assert not later.narrow({"u:one"}).serves(horizon)
-        assert later.narrow({"u:two"}).serves(horizon)
+        freshness.touch({"u:one"})
+        later = freshness.take_read_epoch(session, {"u:one", "u:two"})
+        assert not later.serves(epoch)
+        assert not later.narrow({"u:one"}).serves(epoch)
+        assert later.narrow({"u:two"}).serves(epoch)
         with pytest.raises(KeyError):
             later.narrow({"u:three"})
-        guard.touch(())
-        guard.touch_all()
+        freshness.touch(())
+        freshness.touch_all()
         session.rollback()
-        assert not guard.ticket(session, {"u:two"}).serves(horizon)
+        assert not freshness.take_read_epoch(session, {"u:two"}).serves(epoch)
 
 
 def test_touching_tables_makes_reads_of_them_invalid(world: World) -> None:
-    guard = world.reader.guard
-    guard.touch_tables(tables_of(Club) | tables_of("unrelated"))
+    freshness = world.reader.freshness
+    freshness.touch_tables(tables_of(Club) | tables_of("unrelated"))
     assert world.changed() == {"club"}
-    guard.touch_tables(())
+    freshness.touch_tables(())
     assert world.changed() == set()
     with world.make() as session:
-        guard.tags(session.get_bind(), tables_of(Club), {None: "tenant"})
-    guard.touch_tables(tables_of(Club))
+        freshness.tags(session.get_bind(), tables_of(Club), {None: "tenant"})
+    freshness.touch_tables(tables_of(Club))
     assert world.changed() == EVERY, "the schema that the table is in is not known"
-    guard.touch_tables(tables_of(Club), {None: None})
+    freshness.touch_tables(tables_of(Club), {None: None})
     assert world.changed() == {"club"}
 
 

@@ -1,4 +1,4 @@
-"""Whoever writes a table and whoever reads it name it alike; what plain text does is told by its words."""
+"""Writers and readers of a table use the same tag; what plain text does is judged by its words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, 
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
 from sqla_patterns.caching._dependencies import dependencies
-from sqla_patterns.caching._guard import Guard
+from sqla_patterns.caching._freshness import Freshness
 from sqla_patterns.caching._memory_stamps import MemoryStamps
 from sqla_patterns.caching._tags import TableName, table_tags, tables_of
 from sqla_patterns.caching._writes import Raw, prepared_xid, raw_kind
@@ -80,8 +80,8 @@ def test_tenants_in_schemas_do_not_end_each_others_entries(engine_factory: Calla
         for schema in ("a", "b"):
             connection.execute(text(f"CREATE SCHEMA {schema}"))
             connection.execute(text(f"CREATE TABLE {schema}.tenant_item (id INTEGER PRIMARY KEY)"))
-    reader = Reader(Guard(MemoryStamps()))
-    reader.guard.track_engine(engine)
+    reader = Reader(Freshness(MemoryStamps()))
+    reader.freshness.track_engine(engine)
     maps = {name: {"schema_translate_map": {None: name}} for name in ("a", "b")}
 
     def look(name: str) -> tuple[int, str]:
@@ -153,18 +153,26 @@ def test_a_statement_that_writes_in_a_common_table_expression_says_so() -> None:
     [
         (
             Raw.READ,
-            ["SELECT 1", " (select 1)", "VALUES (1)", "SHOW x", "EXPLAIN SELECT 1", "PRAGMA foreign_keys=ON", "SET x = 1", "",
-             "-- DELETE\nSELECT 1", "/* x */ SELECT ';DELETE'", "WITH a AS (SELECT 1) SELECT * FROM a FOR UPDATE", "SAVEPOINT a",
-             "ROLLBACK", "RELEASE SAVEPOINT a", "SELECT 1;", "XA START 'x'", "PREPARE TRANSACTION 'x'"],
+            ["SELECT 1", " (select 1)", "VALUES (1)", "SHOW x", "EXPLAIN SELECT 1", "PRAGMA foreign_keys=ON",
+             "SET x = 1", "", "-- DELETE\nSELECT 1", "/* x */ SELECT ';DELETE'",
+             "WITH a AS (SELECT 1) SELECT * FROM a FOR UPDATE", "SAVEPOINT a", "ROLLBACK", "RELEASE SAVEPOINT a",
+             "SELECT 1;", "XA START 'x'", "PREPARE TRANSACTION 'x'"],
         ),
         (
             Raw.WRITE,
-            ["INSERT INTO x VALUES (1)", "update x set a = 1", "  DELETE FROM x", "MERGE INTO x USING y", "CALL f()", "DO $$ x $$",
-             "COPY x FROM stdin", "REPLACE INTO x VALUES (1)", "WITH a AS (DELETE FROM x RETURNING 1) SELECT * FROM a",
+            ["INSERT INTO x VALUES (1)", "update x set a = 1", "  DELETE FROM x", "MERGE INTO x USING y", "CALL f()",
+             "DO $$ x $$", "COPY x FROM stdin", "REPLACE INTO x VALUES (1)",
+             "WITH a AS (DELETE FROM x RETURNING 1) SELECT * FROM a",
              "EXPLAIN ANALYZE DELETE FROM x", "SELECT 1; DELETE FROM x", "something unknown"],
         ),
-        (Raw.DDL, ["CREATE TABLE x (id int)", "alter table x add y int", "DROP VIEW x", "TRUNCATE x", "/**/TRUNCATE TABLE x"]),
-        (Raw.COMMIT, ["COMMIT", "commit work", "END", "BEGIN", "START TRANSACTION", "LOCK TABLES x WRITE", "SET autocommit=1"]),
+        (
+            Raw.DDL,
+            ["CREATE TABLE x (id int)", "alter table x add y int", "DROP VIEW x", "TRUNCATE x", "/**/TRUNCATE TABLE x"],
+        ),
+        (
+            Raw.COMMIT,
+            ["COMMIT", "commit work", "END", "BEGIN", "START TRANSACTION", "LOCK TABLES x WRITE", "SET autocommit=1"],
+        ),
         (Raw.PREPARED, ["COMMIT PREPARED 'x'", "ROLLBACK PREPARED 'x'", "XA COMMIT 'x'", "xa rollback 'x'"]),
         (
             Raw.ISOLATION,

@@ -1,4 +1,4 @@
-"""A random course of transactions: whatever has happened, a cached read is what the database tells the same session."""
+"""Random sequences of transactions: a cached read always returns what the database returns to the same session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy import Engine, delete, event, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from sqla_patterns.caching._guard import Guard
+from sqla_patterns.caching._freshness import Freshness
 from sqla_patterns.caching._memory_stamps import MemoryStamps
 from tests._support import Database
 from tests.caching._hooked import HookedStamps
@@ -56,8 +56,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.stamps = HookedStamps(MemoryStamps(max_tags=6, clock=lambda: self.now))
-        self.guard = Guard(self.stamps, pause=0, lease=10)
-        self.reader = Reader(self.guard)
+        self.freshness = Freshness(self.stamps, pause=0, lease=10)
+        self.reader = Reader(self.freshness)
         engine = self.engine if self.level is None else self.engine.execution_options(isolation_level=self.level)
         self.make = sessionmaker(engine)
         with Session(self.engine) as session:
@@ -66,7 +66,7 @@ class Machine(RuleBasedStateMachine):
                 session.execute(insert(table), [{"id": number, "value": 0} for number in range(SESSIONS)])
             session.commit()
         self.handle = self.reader.attach(self.make)
-        self.guard.track_engine(self.engine)
+        self.freshness.track_engine(self.engine)
         self.sessions = [self.make() for _ in range(SESSIONS)]
         self.written = [False] * SESSIONS
         self.value = 0
@@ -75,7 +75,7 @@ class Machine(RuleBasedStateMachine):
         for session in self.sessions:
             session.close()
         self.handle.detach()
-        self.guard.detach()
+        self.freshness.detach()
 
     def _write(self, who: int, statement: Any) -> None:
         if self.engine.dialect.name == "sqlite" and any(self.written[:who] + self.written[who + 1 :]):
@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(STATEMENTS)))
     def read_anew(self, name: str) -> None:
-        """In a session of its own, whose transaction has only just begun."""
+        """Read in a new session, whose transaction has only just begun."""
         for _ in range(2):
             with self.make() as session:
                 self._compare(session, name)

@@ -1,4 +1,4 @@
-"""Options: their key, how they chain, and what they refuse."""
+"""Options: their cache key, how they are combined, and what they refuse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ people = select(Person).order_by(Person.id)
 
 
 def sent(world: World, statement: Any) -> int:
-    """Statements that loading people, their addresses and cities sends."""
+    """Return how many statements loading people, their addresses and cities sends."""
 
     def read(result: Any) -> int:
         return sum(len([address.city for address in person.addresses]) for person in result.scalars())
@@ -27,7 +27,7 @@ def sent(world: World, statement: Any) -> int:
 
 @pytest.mark.parametrize("order", ["cache first", "relationship first", "no cache", "cache alone"])
 def test_both_options_act_on_one_statement_in_any_order(order: str, world: World) -> None:
-    # SQLAlchemy pairs the options of a cached statement with those at hand by position.
+    # SQLAlchemy pairs the options of a cached statement with those of the statement that is run, by position.
     statements = {
         "cache first": people.options(FromCache(), RelationshipCache(Person.addresses)),
         "relationship first": people.options(RelationshipCache(Person.addresses), FromCache()),
@@ -72,7 +72,7 @@ def test_each_relationship_keeps_the_settings_of_its_option(worlds: Callable[...
 
 def test_subclasses_have_the_relationships_of_their_base() -> None:
     class Plain:
-        """Not mapped."""
+        """A class that is not mapped."""
 
     option = RelationshipCache(Person.addresses)
     assert option.for_path(Person.__mapper__, "addresses") is option

@@ -1,4 +1,4 @@
-"""What happens at the worst moment: each test puts a step of one transaction between two steps of another."""
+"""Races: each test puts a step of one transaction between two steps of another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from sqla_patterns.caching._guard import Guard
+from sqla_patterns.caching._freshness import Freshness
 from sqla_patterns.caching._memory_stamps import MemoryStamps
 from tests.caching._hooked import HookedStamps
 from tests.caching._reader import Reader
@@ -41,10 +41,10 @@ class World:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.stamps = HookedStamps(MemoryStamps(max_tags=10))
-        self.reader = Reader(Guard(self.stamps))
+        self.reader = Reader(Freshness(self.stamps))
         self.make = sessionmaker(engine)
         self.reader.attach(self.make)
-        self.reader.guard.track_engine(engine)
+        self.reader.freshness.track_engine(engine)
         with self.make() as session:
             session.add_all([Counter(id=1, value=0), Other(id=1, value=0)])
             session.commit()
@@ -61,7 +61,7 @@ class World:
             return self.read(own, statement)
 
     def level(self, name: str) -> World:
-        """The same with sessions of another isolation level."""
+        """Return the same with sessions of another isolation level."""
         engine = self.engine.execution_options(isolation_level=name)
         other = object.__new__(World)
         other.__dict__.update(self.__dict__, engine=engine, make=sessionmaker(engine))
@@ -75,7 +75,7 @@ def world(engine_factory: Callable[..., Engine]) -> Generator[World, None, None]
     Base.metadata.create_all(engine)
     world = World(engine)
     yield world
-    world.reader.guard.detach()
+    world.reader.freshness.detach()
 
 
 LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
@@ -91,10 +91,10 @@ def test_a_fill_that_a_commit_overtakes_is_never_served(world: World, moment: st
     for value in (1, 2, 3):
         world.reader.entries.clear()
         with world.make() as session:
-            # The commit is between the ticket of this read and what it reads, or between that and the put.
+            # The commit is between the read epoch of this read and its query, or between the query and the put.
             setattr(world.reader, moment, lambda value=value: _once(world, moment, value))
             seen = world.read(session)
-        # On MariaDB the ticket has pinned the snapshot.
+        # On MariaDB the snapshot was taken with the read epoch.
         pinned = world.engine.dialect.name == "mysql"
         assert seen == (value if moment == "before_database" and not pinned else value - 1)
         assert world.reader.last == "put", "nobody could know yet"
@@ -142,7 +142,7 @@ def test_an_entry_that_is_put_back_late_is_not_served(world: World) -> None:
     assert world.reader.last == "put"
 
 
-def test_a_lost_stamp_voids_what_was_put_before(world: World) -> None:
+def test_a_lost_stamp_invalidates_what_was_stored_before(world: World) -> None:
     world.read()
     (key, old), *_ = world.reader.entries.items()
     world.write(1)
@@ -152,16 +152,16 @@ def test_a_lost_stamp_voids_what_was_put_before(world: World) -> None:
     assert world.read() == 1
 
 
-def test_two_tickets_agree_unless_something_was_written_in_between(world: World) -> None:
+def test_two_read_epochs_agree_unless_something_was_written_in_between(world: World) -> None:
     with world.make() as session:
-        world.reader.ticket(session, COUNTER, OTHER)
-        first = world.reader.ticket(session, COUNTER, OTHER)
-        assert first.agrees_with(world.reader.ticket(session, COUNTER, OTHER))
+        world.reader.take_read_epoch(session, COUNTER, OTHER)
+        first = world.reader.take_read_epoch(session, COUNTER, OTHER)
+        assert first.agrees_with(world.reader.take_read_epoch(session, COUNTER, OTHER))
         seen: list[bool] = []
 
         def look() -> None:
             with world.make() as other:
-                seen.append(first.agrees_with(world.reader.ticket(other, COUNTER, OTHER)))
+                seen.append(first.agrees_with(world.reader.take_read_epoch(other, COUNTER, OTHER)))
 
         session.rollback()
         world.stamps.hooks["after mark"] = look
@@ -195,7 +195,7 @@ def test_leases_of_two_commits_overlap(world: World) -> None:
 
 
 @SERVERS
-def test_the_own_commit_does_not_end_what_others_have_written(world: World) -> None:
+def test_a_commit_does_not_end_what_others_have_written(world: World) -> None:
     with world.make() as one, world.make() as two:
         one.execute(update(Counter).where(Counter.id == 1).values(value=5))
         two.execute(update(Other).values(value=6))

@@ -20,7 +20,7 @@ cached = people.options(FromCache(), option)
 
 
 class CountingStamps(MemoryStamps):
-    """Counts the questions."""
+    """A stamp store that counts its reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,18 +163,19 @@ def test_a_hundred_cached_collections_are_faster_than_a_hundred_lazy_loads(engin
     statement = people.options(FromCache(), RelationshipCache(Person.addresses))
     read = lambda result: sum(len(person.addresses) for person in result.scalars())  # noqa: E731
 
+    # SQLite works in this process, and its time hardly depends on what else the machine does.
+    clock = time.process_time if engine.dialect.name == "sqlite" else time.perf_counter
+
     def seconds(factory: Any, what: Any) -> float:
-        taken: list[float] = []
-        for _ in range(5):
-            with factory() as session:
-                found = session.scalars(what).all()
-                started = time.perf_counter()
-                assert sum(len(person.addresses) for person in found) == 500
-                taken.append(time.perf_counter() - started)
-        return min(taken)
+        with factory() as session:
+            found = session.scalars(what).all()
+            started = clock()
+            assert sum(len(person.addresses) for person in found) == 500
+            return clock() - started
 
     world.rows(statement, read)
-    hits, loads = seconds(world.session, statement), seconds(world.plain, people)
+    rounds = [(seconds(world.session, statement), seconds(world.plain, people)) for _ in range(9)]
+    hits, loads = (min(times) for times in zip(*rounds, strict=True))
     world.close()
     assert hits < loads, f"{hits * 1e3:.1f} ms for hits, {loads * 1e3:.1f} ms for lazy loads"
 

@@ -1,4 +1,4 @@
-"""A hit gives what the query gives, for every shape of statement."""
+"""A hit returns what the query returns, for every shape of statement."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ Read = Callable[[Any], Any]
 
 
 def columns(entity: Any) -> tuple[Any, ...]:
-    """The loaded column values of an object, so that objects of different sessions compare."""
+    """Return the loaded column values of an object, to compare objects of different sessions."""
     keys = sorted(type(entity).__mapper__.column_attrs.keys())
     return (type(entity).__name__, *((key, entity.__dict__[key]) for key in keys if key in entity.__dict__))
 
 
 def plain(row: Any) -> Any:
-    """A row, its keys and mapping, with objects replaced by their values."""
+    """Return a row, its keys and mapping, with objects replaced by their values."""
     values = tuple(columns(each) if hasattr(each, "__mapper__") else each for each in row)
     return tuple(row._fields), values, type(row).__name__
 
@@ -226,7 +226,7 @@ SHAPES: dict[str, tuple[Any, Read]] = {
 }
 
 
-#: PyMySQL cannot send a second statement while the rows of the first one are on their way, whatever sends it.
+#: PyMySQL cannot send a second statement while the rows of the first one are being read.
 STREAMS = {"yield_per", "yield_per and selectinload"}
 
 
@@ -241,7 +241,8 @@ def test_miss_and_hit_give_what_the_query_gives(world: World) -> None:
         cached = statement if shape == "lambda" else statement.options(FromCache(cache_key=shape))
         hits = world.cache.stats.hits
         missed, hit, again = (world.rows(cached, read) for _ in range(3))
-        # What select IN and subquery loading send beside the statement has the options of the statement, and is cached too.
+        # What select IN and subquery loading send beside the statement has the options of the statement, and is cached
+        # too.
         outcome = [missed, hit, again, world.cache.stats.hits - hits]
         if outcome != [(expected, sent), (expected, 0), (expected, 0), 2 * sent]:
             wrong[shape] = (expected, sent, outcome)

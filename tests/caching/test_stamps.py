@@ -1,4 +1,4 @@
-"""The contract of stamp stores, over all of them."""
+"""The contract of stamp stores, tested with all of them."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def sql_stamps(database: Database) -> SQLStamps:
 
 
 class StampContract:
-    """What every store does."""
+    """The tests that every store passes."""
 
-    def test_an_epoch_is_there_from_the_start_and_stays_while_nobody_writes(self, store: StampStore) -> None:
+    def test_an_epoch_exists_from_the_start_and_stays_without_writes(self, store: StampStore) -> None:
         first = store.epoch()
         assert first == store.epoch()
         assert first.generation

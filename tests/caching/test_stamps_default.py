@@ -1,4 +1,4 @@
-"""Which stamp store goes with which backends."""
+"""The stamp store that is chosen for each backend."""
 
 from __future__ import annotations
 

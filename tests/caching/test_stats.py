@@ -165,7 +165,7 @@ async def test_explain_in_an_async_session(async_engine: AsyncEngine) -> None:
 
 
 class BrokenBackend(MemoryBackend):
-    """Fails as often as it is told to."""
+    """A backend that fails as long as it is broken."""
 
     broken = True
     calls = 0
@@ -198,9 +198,9 @@ def test_a_backend_that_is_down_costs_the_cache_and_not_the_answer(
     # It is asked again only after a while, because clients wait and retry.
     assert backend.calls <= 4
     assert 1 <= world.cache.stats.errors <= 4
-    monkeypatch.setattr("sqla_patterns.caching._regions._REST", 0.0)
+    monkeypatch.setattr("sqla_patterns.caching._regions._PAUSE", 0.0)
     backend.broken = False
-    world.cache._reader.regions["default"]._rests_until = 0.0
+    world.cache._reader.regions["default"]._paused_until = 0.0
     assert [world.rows(cached)[1] for _ in range(2)] == [1, 0]
 
 

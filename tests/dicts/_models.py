@@ -1,4 +1,7 @@
-"""Mappings for the tests, on any declarative base. No postponed annotations: these classes are local to functions."""
+"""Mappings for the tests, on any declarative base.
+
+Annotations are not postponed, because these classes are local to functions.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +13,14 @@ from sqla_patterns.dicts import async_write_only_dict, write_only_dict
 
 
 def family(bases: Any, *, unique: bool = True, orphans: bool = False, composite: bool = False) -> Any:
-    """Parents with named children. With `orphans` a child outlives its parent; with `composite` parent and name are its key."""
+    """Map parents with named children.
+
+    Args:
+        bases: Makes the declarative base.
+        unique: Put a unique constraint over parent and name.
+        orphans: Let a child outlive its parent.
+        composite: Make parent and name the primary key of a child.
+    """
     Base = bases()
     dataclass = bases.kind == "dataclass"
     no_init: dict[str, Any] = {"init": False} if dataclass else {}
@@ -46,7 +56,7 @@ def family(bases: Any, *, unique: bool = True, orphans: bool = False, composite:
 
 
 def groups(bases: Any) -> Any:
-    """Members in several groups, by name: many-to-many, and of two classes."""
+    """Map groups with members by name: a many-to-many relationship, with members of two classes."""
     from sqlalchemy import Column, Table
 
     Base = bases()

@@ -1,4 +1,4 @@
-"""The awaited dictionary: the same answers and statements, on the async drivers."""
+"""`AsyncWriteOnlyDict`: the same answers and statements as `WriteOnlyDict`, on the async drivers."""
 
 from __future__ import annotations
 

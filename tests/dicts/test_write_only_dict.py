@@ -1,4 +1,4 @@
-"""A write-only collection as a dictionary: what it answers, what it writes, and in how many statements."""
+"""`WriteOnlyDict`: what it answers, what it writes, and in how many statements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _parent(m: Any, engine: Engine, session: Session, *keys: str) -> Any:
     parent, other = m.Parent(), m.Parent()
     session.add_all([parent, other])
     parent.by_key.update((key, m.Child(key=key)) for key in keys)
-    other.by_key["x"] = m.Child(key="x")  # somebody else's, which is never touched
+    other.by_key["x"] = m.Child(key="x")  # of another parent, and never changed
     session.commit()
     session.refresh(parent)
     return parent
@@ -441,7 +441,7 @@ def _refuses(
     assert list(parent.by_key) == ["a"]
 
 
-def test_a_key_that_disagrees_with_its_child_is_refused(bases: Any, engine: Engine, session: Session) -> None:
+def test_a_key_that_is_not_that_of_its_child_is_refused(bases: Any, engine: Engine, session: Session) -> None:
     m = models.family(bases)
     parent = _parent(m, engine, session, "a")
     wrong = m.Child(key="other")
@@ -532,7 +532,7 @@ def test_the_attribute_cannot_be_assigned(plain_bases: Any) -> None:
 
 def test_a_dictionary_over_something_else_is_refused_on_use(plain_bases: Any) -> None:
     m = models.family(plain_bases)
-    for name, facade, message in (
+    for name, attribute, message in (
         (
             "no_such",
             write_only_dict("no_such", lambda: m.Child, lambda: m.Child.key),
@@ -549,11 +549,15 @@ def test_a_dictionary_over_something_else_is_refused_on_use(plain_bases: Any) ->
             write_only_dict("children", lambda: m.Child, lambda: m.Child.parent),
             "return a column attribute of Child",
         ),
-        ("by_text", write_only_dict("children", lambda: m.Child, lambda: "key"), "has 'key' as its key"),  # type: ignore[arg-type, return-value]
+        (
+            "by_text",
+            write_only_dict("children", lambda: m.Child, lambda: "key"),  # type: ignore[arg-type, return-value]
+            "has 'key' as its key",
+        ),
     ):
         owner: Any = m.Child if name == "loaded" else m.Parent
-        facade.__set_name__(owner, name)
-        setattr(owner, name, facade)
+        attribute.__set_name__(owner, name)
+        setattr(owner, name, attribute)
         with pytest.raises(InvalidArgumentError, match=rf"{owner.__name__}\.{name} .*{message}"):
             getattr(owner(), name)
 
@@ -575,7 +579,7 @@ def test_a_listener_may_read_during_a_flush(bases: Any, engine: Engine, session:
     assert seen[-1] == (2, True, True, None)
 
 
-def test_two_sessions_that_add_one_key_meet_at_the_constraint(
+def test_the_constraint_refuses_the_second_of_two_sessions_that_add_one_key(
     bases: Any, engine_factory: Callable[..., Engine]
 ) -> None:
     engine = engine_factory()
@@ -613,7 +617,7 @@ _STEPS = st.one_of(
 
 @settings(max_examples=40, derandomize=True, deadline=None, database=None)
 @given(st.lists(_STEPS, max_size=12), st.booleans(), st.booleans())
-def test_any_steps_do_to_it_what_they_do_to_a_dictionary(
+def test_any_steps_change_it_as_they_change_a_python_dictionary(
     steps: list[tuple[str, str]], autoflush: bool, persistent: bool
 ) -> None:
     m = _HYPOTHESIS_MODELS
@@ -682,7 +686,7 @@ def test_keys_are_compared_as_python_does_whatever_the_collation(bases: Any, eng
     assert children.pop("A", None) is None
 
 
-def test_the_tables_are_the_users_own(bases: Any, engine: Engine) -> None:
+def test_autogenerate_finds_nothing_to_change(bases: Any, engine: Engine) -> None:
     m = models.family(bases)
     m.Base.metadata.create_all(engine)
     assert_empty_diff(engine, m.Base.metadata)

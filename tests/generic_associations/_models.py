@@ -1,4 +1,4 @@
-"""The same story under each strategy: customers and suppliers have addresses."""
+"""The same models under each strategy: customers and suppliers have addresses."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ONE_CHILD_CLASS = tuple(name for name in STRATEGIES if name != "table_per_relate
 
 
 @dataclass
-class Story:
-    """The classes of one strategy on one base."""
+class Models:
+    """The mapped classes of one strategy on one base."""
 
     strategy: str
     Base: type[DeclarativeBase]
@@ -37,7 +37,7 @@ class Story:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def child(self, parent: Any, street: str = "a street") -> Any:
-        """A new child, of the class that this parent, or parent class, has."""
+        """Return a new child, of the class that this parent, or parent class, has."""
         cls = parent if isinstance(parent, type) else type(parent)
         return related_class(cls.addresses)(street=street)
 
@@ -54,14 +54,14 @@ def dataclass_options(base: type[Any], **options: Any) -> dict[str, Any]:
 
 
 def primary_key(kind: str) -> Any:
-    """An unannotated column, which is no field of a dataclass."""
+    """Return an unannotated column, which is no field of a dataclass."""
     if kind == "uuid":
         return mapped_column("key", Uuid, primary_key=True, default=uuid.uuid4)
     return mapped_column(Integer, primary_key=True)
 
 
-def tell(strategy: str, Base: Any, *, key: str = "int", schema: str | None = None, **options: Any) -> Story:
-    """Map the story."""
+def map_models(strategy: str, Base: Any, *, key: str = "int", schema: str | None = None, **options: Any) -> Models:
+    """Map customers, suppliers and their addresses under a strategy."""
     make: dict[str, Any] = {
         "table_per_association": TablePerAssociation,
         "discriminator": DiscriminatorAssociation,
@@ -121,11 +121,11 @@ def tell(strategy: str, Base: Any, *, key: str = "int", schema: str | None = Non
         id = primary_key(key)
         name: Mapped[str] = mapped_column(String(50), default="a supplier")
 
-    return Story(strategy, Base, Customer, Supplier, Target)
+    return Models(strategy, Base, Customer, Supplier, Target)
 
 
-def with_composite_keys(strategy: str, Base: Any) -> Story:
-    """Map the story where the customer has a key of two columns."""
+def map_with_composite_keys(strategy: str, Base: Any) -> Models:
+    """Map customers whose key has two columns, and their addresses."""
     if strategy == "table_per_related":
         bases = (MappedAsDataclass,) if issubclass(Base, MappedAsDataclass) else ()
 
@@ -166,7 +166,7 @@ def with_composite_keys(strategy: str, Base: Any) -> Story:
         region: Mapped[str] = mapped_column(String(10), primary_key=True)
         addresses = collection
 
-    return Story(strategy, Base, Customer, None, Target)
+    return Models(strategy, Base, Customer, None, Target)
 
 
 def columns_of(table: Any) -> dict[str, Column[Any]]:

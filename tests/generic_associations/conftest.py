@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from ._models import ONE_CHILD_CLASS, STRATEGIES, Story, tell
+from ._models import ONE_CHILD_CLASS, STRATEGIES, Models, map_models
 
 
 @pytest.fixture(params=STRATEGIES)
@@ -16,24 +16,24 @@ def strategy(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def story(strategy: str, bases: Any, engine: Engine) -> Story:
-    """The story of each strategy on each base, its tables made."""
-    made = tell(strategy, bases())
+def models(strategy: str, bases: Any, engine: Engine) -> Models:
+    """Map the models of each strategy on each base, and create their tables."""
+    made = map_models(strategy, bases())
     made.metadata.create_all(engine)
     return made
 
 
 @pytest.fixture(params=ONE_CHILD_CLASS)
-def shared(request: pytest.FixtureRequest, plain_bases: Any, engine: Engine) -> Story:
-    """The story of the strategies where one child can move between parents of different classes."""
-    made = tell(request.param, plain_bases())
+def shared(request: pytest.FixtureRequest, plain_bases: Any, engine: Engine) -> Models:
+    """Map the models of the strategies where a child can move between parents of different classes."""
+    made = map_models(request.param, plain_bases())
     made.metadata.create_all(engine)
     return made
 
 
 @pytest.fixture
-def generic(plain_bases: Any, engine: Engine, session: Session) -> Story:
-    """The story of the generic foreign key."""
-    made = tell("generic_foreign_key", plain_bases())
+def generic(plain_bases: Any, engine: Engine, session: Session) -> Models:
+    """Map the models of the generic foreign key."""
+    made = map_models("generic_foreign_key", plain_bases())
     made.metadata.create_all(engine)
     return made

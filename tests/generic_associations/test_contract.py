@@ -16,28 +16,28 @@ from sqla_patterns.exceptions import InvalidArgumentError
 from sqla_patterns.generic_associations import related_class
 from tests._support import assert_empty_diff
 
-from ._models import Story, tell
+from ._models import Models, map_models
 
 
 def streets(parent: Any) -> list[str]:
     return [address.street for address in parent.addresses]
 
 
-def rows(session: Session, story: Story) -> dict[str, int]:
-    """How many rows each table has, those without any left out."""
+def rows(session: Session, models: Models) -> dict[str, int]:
+    """Return how many rows each table has, without the empty tables."""
     session.flush()
     counts = {
         table.name: session.scalar(select(func.count()).select_from(table)) or 0
-        for table in story.metadata.sorted_tables
+        for table in models.metadata.sorted_tables
     }
     return {name: count for name, count in counts.items() if count}
 
 
-def make_two(session: Session, story: Story) -> tuple[Any, Any]:
-    """A customer and a supplier with the same id and an address each."""
-    customer, supplier = story.Customer(), story.Supplier()
-    customer.addresses.append(story.child(customer, "Elm"))
-    supplier.addresses.append(story.child(supplier, "Oak"))
+def make_two(session: Session, models: Models) -> tuple[Any, Any]:
+    """Add a customer and a supplier with the same id and an address each."""
+    customer, supplier = models.Customer(), models.Supplier()
+    customer.addresses.append(models.child(customer, "Elm"))
+    supplier.addresses.append(models.child(supplier, "Oak"))
     session.add_all([customer, supplier])
     session.commit()
     assert customer.id == supplier.id
@@ -47,35 +47,35 @@ def make_two(session: Session, story: Story) -> tuple[Any, Any]:
 # -- parents and children ------------------------------------------------------------------------
 
 
-def test_a_fresh_parent_has_an_empty_collection_and_can_append(story: Story, session: Session) -> None:
-    customer = story.Customer()
+def test_a_fresh_parent_has_an_empty_collection_and_can_append(models: Models, session: Session) -> None:
+    customer = models.Customer()
     assert customer.addresses == []
-    customer.addresses.append(story.child(customer, "Elm"))
+    customer.addresses.append(models.child(customer, "Elm"))
     session.add(customer)
     session.commit()
     assert streets(customer) == ["Elm"]
 
 
-def test_a_child_knows_its_parent_also_when_two_parents_share_an_id(story: Story, session: Session) -> None:
-    customer, supplier = make_two(session, story)
+def test_a_child_knows_its_parent_also_when_two_parents_share_an_id(models: Models, session: Session) -> None:
+    customer, supplier = make_two(session, models)
     session.expunge_all()
     for parent in (customer, supplier):
         child = session.scalars(
-            select(story.child_class(type(parent))).where(
-                story.child_class(type(parent)).street == ("Elm" if parent is customer else "Oak")
+            select(models.child_class(type(parent))).where(
+                models.child_class(type(parent)).street == ("Elm" if parent is customer else "Oak")
             )
         ).one()
         assert type(child.parent) is type(parent)
         assert child.parent.id == parent.id
 
 
-def test_a_child_without_a_parent_has_none(story: Story) -> None:
-    assert story.child(story.Customer).parent is None
+def test_a_child_without_a_parent_has_none(models: Models) -> None:
+    assert models.child(models.Customer).parent is None
 
 
-def test_a_parent_can_be_assigned_before_either_is_flushed(story: Story, session: Session) -> None:
-    customer = story.Customer()
-    child = story.child(customer)
+def test_a_parent_can_be_assigned_before_either_is_flushed(models: Models, session: Session) -> None:
+    customer = models.Customer()
+    child = models.child(customer)
     child.parent = customer
     assert child.parent is customer
     assert customer.addresses == [child]
@@ -85,9 +85,9 @@ def test_a_parent_can_be_assigned_before_either_is_flushed(story: Story, session
     assert streets(customer) == ["a street"]
 
 
-def test_a_parent_can_be_assigned_after_the_child_was_added(story: Story, session: Session) -> None:
-    customer = story.Customer()
-    child = story.child(customer)
+def test_a_parent_can_be_assigned_after_the_child_was_added(models: Models, session: Session) -> None:
+    customer = models.Customer()
+    child = models.child(customer)
     with session.no_autoflush:
         session.add(child)
         child.parent = customer
@@ -99,9 +99,9 @@ def test_a_parent_can_be_assigned_after_the_child_was_added(story: Story, sessio
     assert loaded.parent.id == key
 
 
-def test_a_parent_can_be_changed_to_another_of_its_class(story: Story, session: Session) -> None:
-    first, second = story.Customer(), story.Customer()
-    child = story.child(first)
+def test_a_parent_can_be_changed_to_another_of_its_class(models: Models, session: Session) -> None:
+    first, second = models.Customer(), models.Customer()
+    child = models.child(first)
     first.addresses.append(child)
     session.add_all([first, second])
     session.commit()
@@ -115,12 +115,12 @@ def test_a_parent_can_be_changed_to_another_of_its_class(story: Story, session: 
 
 
 def test_parent_and_children_take_one_insert_each_and_no_update(
-    story: Story, session: Session, statements: Callable[..., Any]
+    models: Models, session: Session, statements: Callable[..., Any]
 ) -> None:
-    customers = [story.Customer() for _ in range(20)]
+    customers = [models.Customer() for _ in range(20)]
     for number, customer in enumerate(customers):
         # Half from either side, with the children known to the session first.
-        child = story.child(customer)
+        child = models.child(customer)
         if number % 2:
             child.parent = customer
             session.add(child)
@@ -129,7 +129,7 @@ def test_parent_and_children_take_one_insert_each_and_no_update(
             session.add(customer)
     with statements() as log:
         session.flush()
-    tables = {"table_per_association": 3, "discriminator": 3}.get(story.strategy, 2)
+    tables = {"table_per_association": 3, "discriminator": 3}.get(models.strategy, 2)
     assert log.starting("INSERT") == log
     # Where keys are generated by the database, SQLAlchemy batches rows on PostgreSQL only.
     batched = session.get_bind().dialect.name == "postgresql"
@@ -139,43 +139,43 @@ def test_parent_and_children_take_one_insert_each_and_no_update(
 # -- deleting ------------------------------------------------------------------------------------
 
 
-def test_deleting_a_parent_leaves_no_row_behind_and_touches_nobody_elses(story: Story, session: Session) -> None:
-    customer, supplier = make_two(session, story)
-    before = rows(session, story)
+def test_deleting_a_parent_leaves_no_row_behind_and_touches_nobody_elses(models: Models, session: Session) -> None:
+    customer, supplier = make_two(session, models)
+    before = rows(session, models)
     session.delete(customer)
     session.commit()
     assert streets(supplier) == ["Oak"]
     session.delete(supplier)
     session.commit()
-    assert rows(session, story) == {}
+    assert rows(session, models) == {}
     assert before
 
 
-def test_deleting_an_unloaded_parent_leaves_no_row_behind(story: Story, session: Session) -> None:
-    customer, supplier = make_two(session, story)
+def test_deleting_an_unloaded_parent_leaves_no_row_behind(models: Models, session: Session) -> None:
+    customer, supplier = make_two(session, models)
     session.expunge_all()
-    session.delete(session.get(story.Customer, customer.id))
+    session.delete(session.get(models.Customer, customer.id))
     session.commit()
-    assert streets(session.get(story.Supplier, supplier.id)) == ["Oak"]
-    session.delete(session.get(story.Supplier, supplier.id))
+    assert streets(session.get(models.Supplier, supplier.id)) == ["Oak"]
+    session.delete(session.get(models.Supplier, supplier.id))
     session.commit()
-    assert rows(session, story) == {}
+    assert rows(session, models) == {}
 
 
-def test_a_child_that_is_removed_and_finds_no_other_parent_is_deleted(story: Story, session: Session) -> None:
-    customer, supplier = make_two(session, story)
+def test_a_child_that_is_removed_and_finds_no_other_parent_is_deleted(models: Models, session: Session) -> None:
+    customer, supplier = make_two(session, models)
     del customer.addresses[0]
     session.commit()
     assert customer.addresses == []
     supplier.addresses[0].parent = None
     session.commit()
     assert supplier.addresses == []
-    assert not any("address" in name and name != "address_association" for name in rows(session, story))
+    assert not any("address" in name and name != "address_association" for name in rows(session, models))
 
 
-def test_a_pending_child_that_is_removed_is_not_inserted(story: Story, session: Session) -> None:
-    customer = story.Customer()
-    child = story.child(customer)
+def test_a_pending_child_that_is_removed_is_not_inserted(models: Models, session: Session) -> None:
+    customer = models.Customer()
+    child = models.child(customer)
     customer.addresses.append(child)
     session.add(customer)
     customer.addresses.remove(child)
@@ -183,20 +183,20 @@ def test_a_pending_child_that_is_removed_is_not_inserted(story: Story, session: 
     assert child not in session
 
 
-def test_a_collection_that_is_replaced_keeps_what_stays(story: Story, session: Session) -> None:
-    customer, _ = make_two(session, story)
+def test_a_collection_that_is_replaced_keeps_what_stays(models: Models, session: Session) -> None:
+    customer, _ = make_two(session, models)
     elm = customer.addresses[0]
-    customer.addresses = [elm, story.child(customer, "Ash")]
+    customer.addresses = [elm, models.child(customer, "Ash")]
     session.commit()
     assert streets(customer) == ["Ash", "Elm"]
-    customer.addresses = [story.child(customer, "Fir")]
+    customer.addresses = [models.child(customer, "Fir")]
     session.commit()
     assert streets(customer) == ["Fir"]
     assert inspect(elm).detached or inspect(elm).was_deleted
 
 
-def test_a_deleted_child_leaves_its_parent(story: Story, session: Session) -> None:
-    customer, supplier = make_two(session, story)
+def test_a_deleted_child_leaves_its_parent(models: Models, session: Session) -> None:
+    customer, supplier = make_two(session, models)
     session.delete(customer.addresses[0])
     session.commit()
     assert (streets(customer), streets(supplier)) == ([], ["Oak"])
@@ -205,9 +205,9 @@ def test_a_deleted_child_leaves_its_parent(story: Story, session: Session) -> No
 # -- transactions --------------------------------------------------------------------------------
 
 
-def test_what_is_in_memory_after_a_rollback_is_what_is_in_the_database(story: Story, session: Session) -> None:
-    customer, supplier = make_two(session, story)
-    child, other = customer.addresses[0], story.Customer()
+def test_what_is_in_memory_after_a_rollback_is_what_is_in_the_database(models: Models, session: Session) -> None:
+    customer, supplier = make_two(session, models)
+    child, other = customer.addresses[0], models.Customer()
     child.parent = other
     session.flush()
     assert child.parent is other
@@ -221,12 +221,12 @@ def test_what_is_in_memory_after_a_rollback_is_what_is_in_the_database(story: St
     assert customer.addresses[0].parent is customer
 
 
-def test_a_savepoint_can_be_rolled_back(story: Story, session: Session) -> None:
-    customer, _ = make_two(session, story)
+def test_a_savepoint_can_be_rolled_back(models: Models, session: Session) -> None:
+    customer, _ = make_two(session, models)
     child = customer.addresses[0]
     with session.begin_nested() as savepoint:
-        child.parent = story.Customer()
-        customer.addresses.append(story.child(customer, "Fir"))
+        child.parent = models.Customer()
+        customer.addresses.append(models.child(customer, "Fir"))
         session.flush()
         savepoint.rollback()
     assert child.parent is customer
@@ -235,8 +235,8 @@ def test_a_savepoint_can_be_rolled_back(story: Story, session: Session) -> None:
     assert streets(customer) == ["Elm"]
 
 
-def test_an_unflushed_removal_is_forgotten_by_a_rollback(story: Story, session: Session) -> None:
-    customer, _ = make_two(session, story)
+def test_an_unflushed_removal_is_forgotten_by_a_rollback(models: Models, session: Session) -> None:
+    customer, _ = make_two(session, models)
     child = customer.addresses[0]
     with session.no_autoflush:
         customer.addresses.remove(child)
@@ -246,8 +246,8 @@ def test_an_unflushed_removal_is_forgotten_by_a_rollback(story: Story, session: 
     assert child.parent is customer
 
 
-def test_expire_and_refresh_read_the_database(story: Story, session: Session) -> None:
-    customer, _ = make_two(session, story)
+def test_expire_and_refresh_read_the_database(models: Models, session: Session) -> None:
+    customer, _ = make_two(session, models)
     child = customer.addresses[0]
     assert child.parent is customer
     session.expire(child)
@@ -261,8 +261,8 @@ def test_expire_and_refresh_read_the_database(story: Story, session: Session) ->
 # -- other states --------------------------------------------------------------------------------
 
 
-def test_merge_brings_the_parent_along(story: Story, engine: Engine, session: Session) -> None:
-    customer, _ = make_two(session, story)
+def test_merge_brings_the_parent_along(models: Models, engine: Engine, session: Session) -> None:
+    customer, _ = make_two(session, models)
     child = customer.addresses[0]
     assert child.parent is customer
     child.street, child.parent.name = "Willow", "renamed"
@@ -275,19 +275,19 @@ def test_merge_brings_the_parent_along(story: Story, engine: Engine, session: Se
         assert second.scalars(select(type(merged)).where(type(merged).street == "Willow")).one().parent is merged.parent
 
 
-def test_a_new_graph_can_be_merged(story: Story, session: Session) -> None:
-    customer = story.Customer()
-    customer.addresses.append(story.child(customer, "Elm"))
+def test_a_new_graph_can_be_merged(models: Models, session: Session) -> None:
+    customer = models.Customer()
+    customer.addresses.append(models.child(customer, "Elm"))
     merged = session.merge(customer)
     session.commit()
     assert streets(merged) == ["Elm"]
     assert merged.addresses[0].parent is merged
 
 
-def test_raiseload_is_heeded(story: Story, session: Session) -> None:
-    make_two(session, story)
+def test_raiseload_is_heeded(models: Models, session: Session) -> None:
+    make_two(session, models)
     session.expunge_all()
-    cls = story.child_class(story.Customer)
+    cls = models.child_class(models.Customer)
     child = session.scalars(select(cls).where(cls.street == "Elm").options(raiseload("*"))).one()
     with pytest.raises(InvalidRequestError, match="lazy='raise'"):
         _ = child.parent
@@ -297,29 +297,29 @@ def test_raiseload_is_heeded(story: Story, session: Session) -> None:
 
 
 def test_any_works_before_mappers_are_configured(strategy: str, bases: Any) -> None:
-    story = tell(strategy, bases())
-    assert "EXISTS" in str(story.Customer.addresses.any())
-    assert "EXISTS" in str(select(story.Supplier).where(story.Supplier.addresses.any(street="x")))
+    models = map_models(strategy, bases())
+    assert "EXISTS" in str(models.Customer.addresses.any())
+    assert "EXISTS" in str(select(models.Supplier).where(models.Supplier.addresses.any(street="x")))
 
 
 def test_the_parent_compares_before_mappers_are_configured(strategy: str, bases: Any) -> None:
-    story = tell(strategy, bases())
-    if story.strategy == "table_per_related":
+    models = map_models(strategy, bases())
+    if models.strategy == "table_per_related":
         configure_mappers()
     assert "WHERE" in str(
-        select(story.child_class(story.Customer)).where(
-            story.child_class(story.Customer).parent.is_type(story.Customer)
+        select(models.child_class(models.Customer)).where(
+            models.child_class(models.Customer).parent.is_type(models.Customer)
         )
     )
 
 
-def test_criteria_find_children_by_their_parent(story: Story, session: Session) -> None:
-    customer, _ = make_two(session, story)
-    second = story.Customer()
-    second.addresses.append(story.child(second, "Fir"))
+def test_criteria_find_children_by_their_parent(models: Models, session: Session) -> None:
+    customer, _ = make_two(session, models)
+    second = models.Customer()
+    second.addresses.append(models.child(second, "Fir"))
     session.add(second)
     session.flush()
-    cls = story.child_class(story.Customer)
+    cls = models.child_class(models.Customer)
 
     def found(criterion: Any, entity: Any = cls) -> set[str]:
         return set(session.scalars(select(entity.street).where(criterion)))
@@ -331,57 +331,59 @@ def test_criteria_find_children_by_their_parent(story: Story, session: Session) 
     assert found(cls.parent.in_([])) == set()
     assert found(cls.parent == None) == set()  # noqa: E711
     assert found(cls.parent != None) == everything  # noqa: E711
-    assert found(cls.parent.is_type(story.Customer)) == {"Elm", "Fir"}
-    assert found(cls.parent.of_type(story.Customer).has(story.Customer.id == second.id)) == {"Fir"}
+    assert found(cls.parent.is_type(models.Customer)) == {"Elm", "Fir"}
+    assert found(cls.parent.of_type(models.Customer).has(models.Customer.id == second.id)) == {"Fir"}
     alias = aliased(cls)
     assert found(alias.parent == customer, alias) == {"Elm"}
-    assert found(alias.parent.is_type(story.Customer), alias) == {"Elm", "Fir"}
-    assert set(session.scalars(select(story.Customer.id).where(story.Customer.addresses.any(cls.street == "Fir")))) == {
-        second.id
-    }
+    assert found(alias.parent.is_type(models.Customer), alias) == {"Elm", "Fir"}
+    assert set(
+        session.scalars(select(models.Customer.id).where(models.Customer.addresses.any(cls.street == "Fir")))
+    ) == {second.id}
 
 
-def test_a_criterion_on_a_pending_parent_finds_it_once_it_is_flushed(story: Story, session: Session) -> None:
-    make_two(session, story)
-    customer = story.Customer()
-    customer.addresses.append(story.child(customer, "Fir"))
+def test_a_criterion_on_a_pending_parent_finds_it_once_it_is_flushed(models: Models, session: Session) -> None:
+    make_two(session, models)
+    customer = models.Customer()
+    customer.addresses.append(models.child(customer, "Fir"))
     session.add(customer)
-    cls = story.child_class(story.Customer)
+    cls = models.child_class(models.Customer)
     assert session.scalars(select(cls.street).where(cls.parent == customer)).all() == ["Fir"]
 
 
 @pytest.mark.parametrize("kind", ["selectinload", "joinedload"])
-def test_parents_are_loaded_eagerly(story: Story, session: Session, statements: Callable[..., Any], kind: str) -> None:
-    make_two(session, story)
-    cls = story.child_class(story.Customer)
+def test_parents_are_loaded_eagerly(
+    models: Models, session: Session, statements: Callable[..., Any], kind: str
+) -> None:
+    make_two(session, models)
+    cls = models.child_class(models.Customer)
     session.expunge_all()
     with statements() as log:
         children = session.scalars(select(cls).options(getattr(cls.parent, kind)())).unique().all()
         assert {type(child.parent).__name__ for child in children} <= {"Customer", "Supplier"}
         assert all(child.parent.name for child in children)
-    types = 1 if story.strategy == "table_per_related" else 2
+    types = 1 if models.strategy == "table_per_related" else 2
     assert len(log) == (1 if kind == "joinedload" else 1 + types)
 
 
 def test_parents_are_loaded_eagerly_under_other_options(
-    story: Story, session: Session, statements: Callable[..., Any]
+    models: Models, session: Session, statements: Callable[..., Any]
 ) -> None:
-    make_two(session, story)
+    make_two(session, models)
     session.expunge_all()
-    cls = story.child_class(story.Customer)
+    cls = models.child_class(models.Customer)
     with statements() as log:
         customer = session.scalars(
-            select(story.Customer).options(selectinload(story.Customer.addresses).options(cls.parent.selectinload()))
+            select(models.Customer).options(selectinload(models.Customer.addresses).options(cls.parent.selectinload()))
         ).one()
         assert customer.addresses[0].parent is customer
     assert len(log) <= 4
 
 
-def test_of_type_takes_further_options(story: Story, session: Session, statements: Callable[..., Any]) -> None:
-    make_two(session, story)
+def test_of_type_takes_further_options(models: Models, session: Session, statements: Callable[..., Any]) -> None:
+    make_two(session, models)
     session.expunge_all()
-    cls = story.child_class(story.Customer)
-    option = joinedload(cls.parent.of_type(story.Customer)).selectinload(story.Customer.addresses)
+    cls = models.child_class(models.Customer)
+    option = joinedload(cls.parent.of_type(models.Customer)).selectinload(models.Customer.addresses)
     with statements() as log:
         child = session.scalars(select(cls).where(cls.street == "Elm").options(option)).unique().one()
         assert streets(child.parent) == ["Elm"]
@@ -391,41 +393,43 @@ def test_of_type_takes_further_options(story: Story, session: Session, statement
 # -- tables --------------------------------------------------------------------------------------
 
 
-def test_alembic_finds_nothing_to_migrate(story: Story, engine: Engine) -> None:
-    assert_empty_diff(engine, story.metadata)
+def test_alembic_finds_nothing_to_migrate(models: Models, engine: Engine) -> None:
+    assert_empty_diff(engine, models.metadata)
 
 
 def test_tables_are_in_the_metadata_before_mappers_are_configured(strategy: str, bases: Any) -> None:
-    story = tell(strategy, bases())
-    before = {name: sorted(table.c.keys()) for name, table in story.metadata.tables.items()}
+    models = map_models(strategy, bases())
+    before = {name: sorted(table.c.keys()) for name, table in models.metadata.tables.items()}
     configure_mappers()
-    assert {name: sorted(table.c.keys()) for name, table in story.metadata.tables.items()} == before
+    assert {name: sorted(table.c.keys()) for name, table in models.metadata.tables.items()} == before
 
 
 # -- refusals ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["append", "assign", "construct"])
-def test_a_member_of_the_wrong_type_is_refused_and_nothing_is_pending(story: Story, session: Session, how: str) -> None:
-    customer, supplier = make_two(session, story)
+def test_a_member_of_the_wrong_type_is_refused_and_nothing_is_pending(
+    models: Models, session: Session, how: str
+) -> None:
+    customer, supplier = make_two(session, models)
     assert streets(customer) == ["Elm"]
     for wrong in (3, supplier, None):
         with pytest.raises(InvalidArgumentError, match=r"Customer\.addresses takes objects of \w+, not"):
             if how == "append":
                 customer.addresses.append(wrong)
             else:
-                target = customer if how == "assign" else story.Customer()
-                target.addresses = [story.child(customer), wrong]
+                target = customer if how == "assign" else models.Customer()
+                target.addresses = [models.child(customer), wrong]
     assert streets(customer) == ["Elm"]
     assert not session.new
     session.rollback()
     assert streets(customer) == ["Elm"]
 
 
-def test_a_parent_of_the_wrong_type_is_refused_and_nothing_changes(story: Story, session: Session) -> None:
-    customer, _ = make_two(session, story)
+def test_a_parent_of_the_wrong_type_is_refused_and_nothing_changes(models: Models, session: Session) -> None:
+    customer, _ = make_two(session, models)
     child = customer.addresses[0]
-    for wrong in (3, story.child(story.Supplier)):
+    for wrong in (3, models.child(models.Supplier)):
         with pytest.raises(InvalidArgumentError, match="is no parent of"):
             child.parent = wrong
         with pytest.raises(InvalidArgumentError, match="is no parent"):
@@ -436,25 +440,25 @@ def test_a_parent_of_the_wrong_type_is_refused_and_nothing_changes(story: Story,
     assert not session.dirty
 
 
-def test_related_class_refuses_what_is_no_collection_of_ours(story: Story) -> None:
+def test_related_class_refuses_what_is_no_collection_of_ours(models: Models) -> None:
     with pytest.raises(InvalidArgumentError, match="not a collection of this library"):
-        related_class(story.Customer.name)
+        related_class(models.Customer.name)
 
 
-# -- pickling needs classes that can be found ----------------------------------------------------
+# -- pickling, which needs classes that can be found -----------------------------------------------
 
 
-def test_pickling_keeps_child_and_parent(story: Story, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules[story.Customer.__module__]
-    for cls in (story.Customer, story.Supplier, story.Target):
+def test_pickling_keeps_child_and_parent(models: Models, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[models.Customer.__module__]
+    for cls in (models.Customer, models.Supplier, models.Target):
         cls.__qualname__ = cls.__name__
         monkeypatch.setattr(module, cls.__name__, cls, raising=False)
-    if story.strategy == "discriminator":
-        story.Target._association_class.__qualname__ = f"{story.Target.__name__}._association_class"
-    if story.strategy == "table_per_related":
-        related = story.child_class(story.Customer)
+    if models.strategy == "discriminator":
+        models.Target._association_class.__qualname__ = f"{models.Target.__name__}._association_class"
+    if models.strategy == "table_per_related":
+        related = models.child_class(models.Customer)
         related.__qualname__ = f"Customer.{related.__name__}"
-    customer, _ = make_two(session, story)
+    customer, _ = make_two(session, models)
     child = customer.addresses[0]
     assert child.parent is customer
     # Whatever the strategy keeps beside it is loaded as well.

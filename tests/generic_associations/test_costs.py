@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, selectinload
 
-from ._models import STRATEGIES, tell
+from ._models import STRATEGIES, map_models
 
-#: insert a parent with a child; read the children of a parent; read the parent of a child, lazily; give the child to another
-#: parent of the class, both of them loaded; delete a parent, unloaded, with its child.
+#: insert a parent with a child; read the children of a parent; read the parent of a child, lazily; give the child to
+#: another parent of the class, both of them loaded; delete a parent, unloaded, with its child.
 COSTS = {
     "table_per_association": (3, 1, (1, 2), 2, 4),
     "discriminator": (3, 1, (2, 2), 1, 5),
@@ -25,17 +25,17 @@ COSTS = {
 def test_each_operation_costs_what_the_page_says(
     strategy: str, plain_bases: Any, engine: Engine, session: Session, statements: Callable[..., Any]
 ) -> None:
-    story = tell(strategy, plain_bases())
-    story.metadata.create_all(engine)
+    models = map_models(strategy, plain_bases())
+    models.metadata.create_all(engine)
 
     def cost(action: Callable[[], object]) -> int:
         with statements() as log:
             action()
         return len(log)
 
-    customer, supplier, other = story.Customer(), story.Supplier(), story.Customer()
+    customer, supplier, other = models.Customer(), models.Supplier(), models.Customer()
     for parent in (customer, supplier):
-        parent.addresses.append(story.child(parent))
+        parent.addresses.append(models.child(parent))
     session.add(customer)
     inserted = cost(session.flush)
     session.add_all([supplier, other])
@@ -44,7 +44,7 @@ def test_each_operation_costs_what_the_page_says(
     customer_id, other_id = customer.id, other.id
 
     session.expunge_all()
-    customer = session.get(story.Customer, customer_id)
+    customer = session.get(models.Customer, customer_id)
     children = cost(lambda: customer.addresses)
 
     lazily = list[int]()
@@ -54,8 +54,8 @@ def test_each_operation_costs_what_the_page_says(
         lazily.append(cost(lambda: child.parent))  # noqa: B023
 
     session.expunge_all()
-    options = [selectinload(story.Customer.addresses)]
-    customer, other = (session.get(story.Customer, key, options=options) for key in (customer_id, other_id))
+    options = [selectinload(models.Customer.addresses)]
+    customer, other = (session.get(models.Customer, key, options=options) for key in (customer_id, other_id))
     child = customer.addresses[0]
     assert child.parent is customer
     child.parent = other
@@ -64,7 +64,7 @@ def test_each_operation_costs_what_the_page_says(
     session.commit()
 
     session.expunge_all()
-    customer = session.scalars(select(story.Customer).where(story.Customer.id == customer_id)).one()
+    customer = session.scalars(select(models.Customer).where(models.Customer.id == customer_id)).one()
 
     def delete() -> None:
         session.delete(customer)
@@ -76,14 +76,14 @@ def test_each_operation_costs_what_the_page_says(
 def test_deleting_a_parent_costs_the_same_for_any_number_of_children(
     strategy: str, plain_bases: Any, engine: Engine, session: Session, statements: Callable[..., Any]
 ) -> None:
-    story = tell(strategy, plain_bases())
-    story.metadata.create_all(engine)
-    customer = story.Customer()
-    customer.addresses = [story.child(customer) for _ in range(20)]
+    models = map_models(strategy, plain_bases())
+    models.metadata.create_all(engine)
+    customer = models.Customer()
+    customer.addresses = [models.child(customer) for _ in range(20)]
     session.add(customer)
     session.commit()
     session.expunge_all()
-    customer = session.scalars(select(story.Customer)).one()
+    customer = session.scalars(select(models.Customer)).one()
     with statements() as log:
         session.delete(customer)
         session.flush()

@@ -1,4 +1,4 @@
-"""What only a generic foreign key does: loading by what is referenced, identities, hand-made columns, its declared types."""
+"""What only a generic foreign key does: loading by reference, columns set by hand, declared types, hierarchies."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sqlalchemy.orm import Mapped, Session, configure_mappers, joinedload, load_
 from sqla_patterns.exceptions import InvalidArgumentError, MappingError, StateError
 from sqla_patterns.generic_associations import GenericForeignKey, GenericRelationship
 
-from ._models import Story
+from ._models import Models
 
 # -- loading -------------------------------------------------------------------------------------
 
 
-def make_many(session: Session, story: Story, count: int, distinct: int) -> None:
-    """Children of `distinct` customers and as many suppliers, and parents that nobody refers to."""
-    customers = [story.Customer() for _ in range(distinct)]
-    suppliers = [story.Supplier() for _ in range(distinct)]
-    session.add_all([*customers, *suppliers, *(story.Customer() for _ in range(10))])
+def make_many(session: Session, models: Models, count: int, distinct: int) -> None:
+    """Add children of `distinct` customers and as many suppliers, and parents without a child."""
+    customers = [models.Customer() for _ in range(distinct)]
+    suppliers = [models.Supplier() for _ in range(distinct)]
+    session.add_all([*customers, *suppliers, *(models.Customer() for _ in range(10))])
     session.flush()
     parents = [parent for pair in zip(customers, suppliers, strict=True) for parent in pair]
     session.add_all(
-        story.Target(street="x", kind="customer", parent_id=parent.id)
-        if isinstance(parent, story.Customer)
-        else story.Target(street="x", kind="supplier", parent_id=parent.id)
+        models.Target(street="x", kind="customer", parent_id=parent.id)
+        if isinstance(parent, models.Customer)
+        else models.Target(street="x", kind="supplier", parent_id=parent.id)
         for number in range(count)
         for parent in [parents[number % len(parents)]]
     )
@@ -38,7 +38,7 @@ def make_many(session: Session, story: Story, count: int, distinct: int) -> None
 
 @pytest.mark.parametrize(("distinct", "selectin"), [(500, 3), (501, 5), (2, 3)])
 def test_a_thousand_mixed_parents_load_in_few_statements_and_only_what_is_referenced(
-    generic: Story, session: Session, statements: Callable[..., Any], distinct: int, selectin: int
+    generic: Models, session: Session, statements: Callable[..., Any], distinct: int, selectin: int
 ) -> None:
     make_many(session, generic, max(1000, 2 * distinct), distinct)
     Target = generic.Target
@@ -55,7 +55,7 @@ def test_a_thousand_mixed_parents_load_in_few_statements_and_only_what_is_refere
 
 
 def test_parents_are_loaded_eagerly_also_without_the_discriminator(
-    generic: Story, session: Session, statements: Callable[..., Any]
+    generic: Models, session: Session, statements: Callable[..., Any]
 ) -> None:
     make_many(session, generic, 40, 5)
     Target = generic.Target
@@ -68,7 +68,7 @@ def test_parents_are_loaded_eagerly_also_without_the_discriminator(
     assert len({getattr(child, key) for child in children for key in keys} - {None}) == 10
 
 
-def test_one_type_alone_can_be_loaded(generic: Story, session: Session, statements: Callable[..., Any]) -> None:
+def test_one_type_alone_can_be_loaded(generic: Models, session: Session, statements: Callable[..., Any]) -> None:
     make_many(session, generic, 8, 2)
     with statements() as log:
         session.scalars(select(generic.Target).options(generic.Target.parent.selectinload(generic.Customer))).all()
@@ -77,7 +77,7 @@ def test_one_type_alone_can_be_loaded(generic: Story, session: Session, statemen
 
 
 def test_a_parent_in_the_session_is_found_without_a_statement(
-    generic: Story, session: Session, statements: Callable[..., Any]
+    generic: Models, session: Session, statements: Callable[..., Any]
 ) -> None:
     make_many(session, generic, 40, 2)
     parents = [*session.scalars(select(generic.Customer)), *session.scalars(select(generic.Supplier))]
@@ -88,7 +88,7 @@ def test_a_parent_in_the_session_is_found_without_a_statement(
 
 
 def test_children_of_one_parent_do_not_ask_for_it_again(
-    generic: Story, session: Session, statements: Callable[..., Any]
+    generic: Models, session: Session, statements: Callable[..., Any]
 ) -> None:
     make_many(session, generic, 40, 1)
     children = session.scalars(select(generic.Target)).all()
@@ -98,7 +98,7 @@ def test_children_of_one_parent_do_not_ask_for_it_again(
 
 
 def test_loaded_absence_is_not_asked_for_again(
-    generic: Story, session: Session, statements: Callable[..., Any]
+    generic: Models, session: Session, statements: Callable[..., Any]
 ) -> None:
     session.add(generic.Target(street="x", kind="customer", parent_id=77))
     session.commit()
@@ -113,7 +113,7 @@ def test_loaded_absence_is_not_asked_for_again(
 # -- columns that are set by hand ----------------------------------------------------------------
 
 
-def test_columns_set_by_hand_lead_to_the_parent_that_they_mean(generic: Story, session: Session) -> None:
+def test_columns_set_by_hand_lead_to_the_parent_that_they_mean(generic: Models, session: Session) -> None:
     first, second, supplier = generic.Customer(), generic.Customer(), generic.Supplier()
     child = generic.Target(street="x")
     first.addresses.append(child)
@@ -132,7 +132,7 @@ def test_columns_set_by_hand_lead_to_the_parent_that_they_mean(generic: Story, s
     assert child.parent is None
 
 
-def test_a_parent_that_is_assigned_again_wins_over_columns_set_by_hand(generic: Story, session: Session) -> None:
+def test_a_parent_that_is_assigned_again_wins_over_columns_set_by_hand(generic: Models, session: Session) -> None:
     first, second = generic.Customer(), generic.Customer()
     child = generic.Target(street="x")
     first.addresses.append(child)
@@ -146,7 +146,7 @@ def test_a_parent_that_is_assigned_again_wins_over_columns_set_by_hand(generic: 
     assert child.parent is first
 
 
-def test_merging_without_loading_keeps_the_parent(generic: Story, engine: Engine, session: Session) -> None:
+def test_merging_without_loading_keeps_the_parent(generic: Models, engine: Engine, session: Session) -> None:
     customer = generic.Customer(addresses=[generic.Target(street="x")])
     session.add(customer)
     session.commit()
@@ -160,7 +160,7 @@ def test_merging_without_loading_keeps_the_parent(generic: Story, engine: Engine
         assert not second.dirty
 
 
-def test_columns_set_by_hand_after_a_parent_was_missing_are_looked_up_anew(generic: Story, session: Session) -> None:
+def test_columns_set_by_hand_after_a_parent_was_missing_are_looked_up_anew(generic: Models, session: Session) -> None:
     session.add_all([generic.Customer(), generic.Target(street="x", kind="customer", parent_id=77)])
     session.commit()
     session.expunge_all()
@@ -171,7 +171,7 @@ def test_columns_set_by_hand_after_a_parent_was_missing_are_looked_up_anew(gener
     assert isinstance(child.parent, generic.Customer)
 
 
-def test_an_assigned_parent_is_in_the_columns_at_once_if_it_has_a_key(generic: Story, session: Session) -> None:
+def test_an_assigned_parent_is_in_the_columns_at_once_if_it_has_a_key(generic: Models, session: Session) -> None:
     customer = generic.Customer()
     session.add(customer)
     session.flush()
@@ -184,7 +184,7 @@ def test_an_assigned_parent_is_in_the_columns_at_once_if_it_has_a_key(generic: S
     assert (child.kind, child.parent_id) == (None, None)
 
 
-def test_an_unknown_discriminator_is_an_error_that_names_the_known_ones(generic: Story, session: Session) -> None:
+def test_an_unknown_discriminator_is_an_error_that_names_the_known_ones(generic: Models, session: Session) -> None:
     customer = generic.Customer()
     customer.addresses.append(generic.Target(street="x"))
     session.add(customer)
@@ -202,7 +202,7 @@ def test_an_unknown_discriminator_is_an_error_that_names_the_known_ones(generic:
     assert child.parent is customer
 
 
-def test_a_dangling_reference_reads_as_none(generic: Story, session: Session) -> None:
+def test_a_dangling_reference_reads_as_none(generic: Models, session: Session) -> None:
     session.add(generic.Target(street="x", kind="customer", parent_id=77))
     session.commit()
     child = session.scalars(select(generic.Target)).one()
@@ -545,12 +545,12 @@ def test_a_subclass_beside_its_base_is_refused(plain_bases: Any) -> None:
     check("would store 'a' for A and for Special|Special is a subclass of A")
 
 
-def test_of_type_of_several_classes_is_refused(generic: Story) -> None:
+def test_of_type_of_several_classes_is_refused(generic: Models) -> None:
     with pytest.raises(InvalidArgumentError, match="has several relationships to object"):
         generic.Target.parent.of_type(object)
 
 
-def test_options_reach_the_hidden_relationship(generic: Story, session: Session) -> None:
+def test_options_reach_the_hidden_relationship(generic: Models, session: Session) -> None:
     make_many(session, generic, 4, 1)
     Target, Customer = generic.Target, generic.Customer
     option = selectinload(Target.parent.of_type(Customer)).options(joinedload(Customer.addresses))

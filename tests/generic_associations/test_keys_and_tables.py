@@ -21,11 +21,11 @@ from sqla_patterns.generic_associations import (
 )
 from tests._support import assert_empty_diff
 
-from ._models import ONE_CHILD_CLASS, STRATEGIES, columns_of, tell, with_composite_keys
+from ._models import ONE_CHILD_CLASS, STRATEGIES, columns_of, map_models, map_with_composite_keys
 
 
-def round_trip(session: Session, story: Any, parent: Any) -> None:
-    parent.addresses.append(story.child(parent, "Elm"))
+def round_trip(session: Session, models: Any, parent: Any) -> None:
+    parent.addresses.append(models.child(parent, "Elm"))
     session.add(parent)
     session.commit()
     session.expunge_all()
@@ -33,7 +33,7 @@ def round_trip(session: Session, story: Any, parent: Any) -> None:
     child = loaded.addresses[0]
     assert child.parent is loaded
     session.expunge_all()
-    cls = story.child_class(type(parent))
+    cls = models.child_class(type(parent))
     for option in (cls.parent.selectinload(), cls.parent.joinedload()):
         session.expunge_all()
         assert type(session.scalars(select(cls).options(option)).unique().one().parent) is type(parent)
@@ -46,18 +46,18 @@ def round_trip(session: Session, story: Any, parent: Any) -> None:
 def test_keys_may_be_uuids_in_columns_of_another_name(
     strategy: str, bases: Any, engine: Engine, session: Session
 ) -> None:
-    story = tell(strategy, bases(), key="uuid")
-    story.metadata.create_all(engine)
-    round_trip(session, story, story.Customer())
-    round_trip(session, story, story.Supplier())
-    assert_empty_diff(engine, story.metadata)
+    models = map_models(strategy, bases(), key="uuid")
+    models.metadata.create_all(engine)
+    round_trip(session, models, models.Customer())
+    round_trip(session, models, models.Supplier())
+    assert_empty_diff(engine, models.metadata)
 
 
 def test_keys_may_be_composite(strategy: str, bases: Any, engine: Engine, session: Session) -> None:
-    story = with_composite_keys(strategy, bases())
-    story.metadata.create_all(engine)
-    round_trip(session, story, story.Customer(number=1, region="north"))
-    assert_empty_diff(engine, story.metadata)
+    models = map_with_composite_keys(strategy, bases())
+    models.metadata.create_all(engine)
+    round_trip(session, models, models.Customer(number=1, region="north"))
+    assert_empty_diff(engine, models.metadata)
 
 
 def test_keys_may_be_strings(strategy: str, plain_bases: Any, engine: Engine, session: Session) -> None:
@@ -100,24 +100,26 @@ def test_tables_go_to_the_schema_of_their_classes(
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:
             connection.execute(text("CREATE SCHEMA other"))
-    story = tell(strategy, plain_bases(), schema=schema)
-    assert {table.schema for table in story.metadata.tables.values()} == {schema}
-    story.metadata.create_all(engine)
-    round_trip(session, story, story.Customer())
+    models = map_models(strategy, plain_bases(), schema=schema)
+    assert {table.schema for table in models.metadata.tables.values()} == {schema}
+    models.metadata.create_all(engine)
+    round_trip(session, models, models.Customer())
 
 
 def test_names_follow_the_naming_convention(strategy: str, plain_bases: Any) -> None:
     convention = {"fk": "fk_%(table_name)s_%(column_0_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s"}
-    story = tell(strategy, plain_bases(metadata=MetaData(naming_convention=convention)))
-    constraints = [fk for table in story.metadata.tables.values() for fk in table.foreign_key_constraints]
+    models = map_models(strategy, plain_bases(metadata=MetaData(naming_convention=convention)))
+    constraints = [fk for table in models.metadata.tables.values() for fk in table.foreign_key_constraints]
     assert all(str(fk.name).startswith("fk_") for fk in constraints)
     assert bool(constraints) is (strategy != "generic_foreign_key")
-    assert all(str(index.name).startswith("ix_") for table in story.metadata.tables.values() for index in table.indexes)
+    assert all(
+        str(index.name).startswith("ix_") for table in models.metadata.tables.values() for index in table.indexes
+    )
 
 
 def test_the_names_of_tables_can_be_chosen(plain_bases: Any) -> None:
     tables = {
-        strategy: set(tell(strategy, plain_bases(), table_name=name).metadata.tables)
+        strategy: set(map_models(strategy, plain_bases(), table_name=name).metadata.tables)
         for strategy, name in (
             ("table_per_association", "{cls}_{attribute}_link"),
             ("table_per_related", "{table}_places"),
@@ -140,12 +142,12 @@ def test_ondelete_is_the_rule_of_the_foreign_keys(plain_bases: Any) -> None:
     ):  # fmt: skip
         for rule in ("CASCADE", "RESTRICT", None):
             options = {} if rule == "CASCADE" else {"ondelete": rule}
-            story = tell(strategy, plain_bases(), **options)
-            assert {fk.ondelete for fk in story.metadata.tables[table].foreign_keys} == {rule}
+            models = map_models(strategy, plain_bases(), **options)
+            assert {fk.ondelete for fk in models.metadata.tables[table].foreign_keys} == {rule}
 
 
 def test_a_link_row_belongs_to_one_child_and_names_both_ends(plain_bases: Any) -> None:
-    link = tell("table_per_association", plain_bases()).metadata.tables["customer_addresses"]
+    link = map_models("table_per_association", plain_bases()).metadata.tables["customer_addresses"]
     assert [column.name for column in link.primary_key] == ["address_id"]
     assert not columns_of(link)["customer_id"].nullable
     assert {fk.target_fullname for fk in link.foreign_keys} == {"customer.id", "address.id"}
@@ -155,10 +157,10 @@ def test_a_link_row_belongs_to_one_child_and_names_both_ends(plain_bases: Any) -
 def test_a_deleted_row_takes_its_children_along_in_the_database(
     strategy: str, plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    story = tell(strategy, plain_bases())
-    story.metadata.create_all(engine)
-    customer = story.Customer()
-    customer.addresses.append(story.child(customer))
+    models = map_models(strategy, plain_bases())
+    models.metadata.create_all(engine)
+    customer = models.Customer()
+    customer.addresses.append(models.child(customer))
     session.add(customer)
     session.commit()
     session.execute(text("DELETE FROM customer"))
@@ -172,19 +174,19 @@ def test_a_deleted_row_takes_its_children_along_in_the_database(
 def test_a_subclass_of_a_parent_shares_its_collection_and_tables(
     strategy: str, plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    story = tell(strategy, plain_bases())
-    tables = set(story.metadata.tables)
+    models = map_models(strategy, plain_bases())
+    tables = set(models.metadata.tables)
 
-    class Vip(story.Customer):
+    class Vip(models.Customer):
         __tablename__ = "vip"
         id = mapped_column(None, ForeignKey("customer.id"), primary_key=True)
         __mapper_args__ = {"polymorphic_identity": "vip"}
 
-    assert set(story.metadata.tables) == {*tables, "vip"}
-    story.metadata.create_all(engine)
+    assert set(models.metadata.tables) == {*tables, "vip"}
+    models.metadata.create_all(engine)
     vip = Vip()
-    vip.addresses.append(story.child(story.Customer, "Elm"))
-    child = story.child(story.Customer, "Oak")
+    vip.addresses.append(models.child(models.Customer, "Elm"))
+    child = models.child(models.Customer, "Oak")
     child.parent = vip
     session.add(vip)
     session.commit()
@@ -192,8 +194,8 @@ def test_a_subclass_of_a_parent_shares_its_collection_and_tables(
     vip = session.scalars(select(Vip)).one()
     assert [address.street for address in vip.addresses] == ["Elm", "Oak"]
     assert vip.addresses[0].parent is vip
-    cls = story.child_class(Vip)
-    assert cls is story.child_class(story.Customer)
+    cls = models.child_class(Vip)
+    assert cls is models.child_class(models.Customer)
     assert len(session.scalars(select(cls).where(cls.parent.is_type(Vip))).all()) == 2
     session.delete(vip)
     session.commit()
@@ -251,10 +253,10 @@ def test_a_set_and_a_dictionary_can_be_the_collection(
     strategy: str, plain_bases: Any, engine: Engine, session: Session
 ) -> None:
     for collection_class in (set, attribute_keyed_dict("street")):
-        story = tell(strategy, plain_bases(), collection_class=collection_class)
-        story.metadata.create_all(engine)
-        customer, supplier = story.Customer(), story.Supplier()
-        child = story.child(customer, "Elm")
+        models = map_models(strategy, plain_bases(), collection_class=collection_class)
+        models.metadata.create_all(engine)
+        customer, supplier = models.Customer(), models.Supplier()
+        child = models.child(customer, "Elm")
         if collection_class is set:
             customer.addresses.add(child)
         else:
@@ -265,7 +267,7 @@ def test_a_set_and_a_dictionary_can_be_the_collection(
         child.parent = supplier
         session.commit()
         assert (len(customer.addresses), len(supplier.addresses)) == (0, 1)
-        story.metadata.drop_all(session.connection())
+        models.metadata.drop_all(session.connection())
         session.commit()
 
 
@@ -377,9 +379,9 @@ def test_classes_without_a_base_are_mapped_as_well_but_for_related_ones() -> Non
 def test_a_table_that_exists_is_refused(plain_bases: Any) -> None:
     for strategy in ("table_per_association", "table_per_related"):
         with pytest.raises(MappingError, match="there is one already; choose another with table_name="):
-            tell(strategy, plain_bases(), table_name="customer")
+            map_models(strategy, plain_bases(), table_name="customer")
         with pytest.raises(MappingError, match=r"names 'nonsense'; it can name \{table\}"):
-            tell(strategy, plain_bases(), table_name="{nonsense}")
+            map_models(strategy, plain_bases(), table_name="{nonsense}")
 
 
 @pytest.mark.filterwarnings("ignore:This declarative base already contains a class")
@@ -404,7 +406,7 @@ def test_two_parents_of_one_name_are_refused(plain_bases: Any, strategy: Any) ->
 
 def test_two_parents_of_one_identity_are_refused(plain_bases: Any) -> None:
     with pytest.raises(MappingError, match=r"Supplier\.addresses and Customer.addresses would both store 'x'"):
-        tell("discriminator", plain_bases(), identity="x")
+        map_models("discriminator", plain_bases(), identity="x")
 
 
 def test_columns_of_the_discriminator_strategy_must_not_exist(plain_bases: Any) -> None:

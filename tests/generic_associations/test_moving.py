@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from ._models import ONE_CHILD_CLASS, Story, tell
+from ._models import ONE_CHILD_CLASS, Models, map_models
 
 
 def streets(parent: Any) -> list[str]:
@@ -20,8 +20,8 @@ def streets(parent: Any) -> list[str]:
 
 
 @pytest.fixture
-def family(shared: Story, session: Session) -> tuple[Any, Any, Any]:
-    """A customer with one address, the address, and a supplier of the same id with another."""
+def family(shared: Models, session: Session) -> tuple[Any, Any, Any]:
+    """Add a customer with an address, and a supplier of the same id with another address."""
     customer, supplier = shared.Customer(), shared.Supplier()
     customer.addresses.append(shared.Target(street="Elm"))
     supplier.addresses.append(shared.Target(street="Oak"))
@@ -103,7 +103,7 @@ def test_a_move_that_is_rolled_back_did_not_happen(family: tuple[Any, Any, Any],
     assert (streets(customer), streets(supplier)) == (["Elm"], ["Oak"])
 
 
-def test_a_transient_child_has_the_parent_that_it_was_given_last(shared: Story, session: Session) -> None:
+def test_a_transient_child_has_the_parent_that_it_was_given_last(shared: Models, session: Session) -> None:
     customer, supplier, child = shared.Customer(), shared.Supplier(), shared.Target(street="Elm")
     customer.addresses.append(child)
     supplier.addresses.append(child)
@@ -117,10 +117,10 @@ def test_a_transient_child_has_the_parent_that_it_was_given_last(shared: Story, 
 
 def test_children_that_are_not_owned_stay_without_a_parent(plain_bases: Any, engine: Engine, session: Session) -> None:
     for name in ONE_CHILD_CLASS:
-        story = tell(name, plain_bases(), cascade="save-update, merge")
-        story.metadata.create_all(engine)
-        customer = story.Customer()
-        customer.addresses = [story.Target(street="Elm"), story.Target(street="Oak")]
+        models = map_models(name, plain_bases(), cascade="save-update, merge")
+        models.metadata.create_all(engine)
+        customer = models.Customer()
+        customer.addresses = [models.Target(street="Elm"), models.Target(street="Oak")]
         session.add(customer)
         session.commit()
         elm, oak = customer.addresses
@@ -130,13 +130,13 @@ def test_children_that_are_not_owned_stay_without_a_parent(plain_bases: Any, eng
         session.delete(customer)
         session.commit()
         assert oak.parent is None
-        assert session.scalar(select(func.count()).select_from(story.Target)) == 2
-        story.metadata.drop_all(session.connection())
+        assert session.scalar(select(func.count()).select_from(models.Target)) == 2
+        models.metadata.drop_all(session.connection())
         session.commit()
 
 
 def test_selectin_asks_each_type_once_for_many_children(
-    shared: Story, session: Session, statements: Callable[..., Any]
+    shared: Models, session: Session, statements: Callable[..., Any]
 ) -> None:
     parents = [(shared.Customer, shared.Supplier)[number % 2]() for number in range(100)]
     for parent in parents:
@@ -158,9 +158,9 @@ def test_selectin_asks_each_type_once_for_many_children(
 
 @pytest.mark.parametrize("strategy", ONE_CHILD_CLASS)
 def test_any_sequence_of_changes_ends_as_in_a_plain_model(strategy: str, plain_bases: Any) -> None:
-    story = tell(strategy, plain_bases())
+    models = map_models(strategy, plain_bases())
     engine = create_engine("sqlite://", poolclass=StaticPool)
-    story.metadata.create_all(engine)
+    models.metadata.create_all(engine)
     places = ["none", "c0", "c1", "s0", "s1"]
     step = st.one_of(
         st.tuples(st.sampled_from(["assign", "append"]), st.integers(0, 2), st.sampled_from(places)),
@@ -172,9 +172,9 @@ def test_any_sequence_of_changes_ends_as_in_a_plain_model(strategy: str, plain_b
     def run(steps: list[tuple[Any, ...]]) -> None:
         with Session(engine) as session:
             parents = {
-                "c0": story.Customer(), "c1": story.Customer(), "s0": story.Supplier(), "s1": story.Supplier()
+                "c0": models.Customer(), "c1": models.Customer(), "s0": models.Supplier(), "s1": models.Supplier()
             }  # fmt: skip
-            children = [story.Target(street=str(number)) for number in range(3)]
+            children = [models.Target(street=str(number)) for number in range(3)]
             for child in children:
                 child.parent = parents["c0"]
             session.add_all(parents.values())
@@ -222,7 +222,7 @@ def test_any_sequence_of_changes_ends_as_in_a_plain_model(strategy: str, plain_b
             for parent in parents.values():
                 session.delete(parent)
             session.commit()
-            assert session.scalar(select(func.count()).select_from(story.Target)) == 0
+            assert session.scalar(select(func.count()).select_from(models.Target)) == 0
 
     run()
     engine.dispose()

@@ -1,4 +1,4 @@
-"""Fixtures of the graph suite: `make_world`, and `world` with integer keys on both kinds of base."""
+"""Fixtures of the graph suite: graph classes, with their tables on the database under test."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tests.conftest import BaseFactory
-from tests.graphs._world import World
+from tests.graphs._models import GraphModels
 
 
 @pytest.fixture
-def make_world(plain_bases: BaseFactory, engine: Engine) -> Callable[..., World]:
-    """Make graph classes on a plain base, and their tables on `engine`."""
+def make_graph(plain_bases: BaseFactory, engine: Engine) -> Callable[..., GraphModels]:
+    """Return a function that makes graph classes on a plain base, and their tables on `engine`."""
 
-    def make(**options: Any) -> World:
+    def make(**options: Any) -> GraphModels:
         if options.get("key") == "schema":
-            # On MariaDB a schema is a database, on SQLite an attached one.
+            # On MariaDB a schema is a database, on SQLite an attached database.
             if engine.dialect.name == "mysql":
                 options["schema"] = engine.url.database
             else:
@@ -26,24 +26,24 @@ def make_world(plain_bases: BaseFactory, engine: Engine) -> Callable[..., World]
                 with engine.begin() as connection:
                     sqlite = engine.dialect.name == "sqlite"
                     connection.execute(text("ATTACH ':memory:' AS other" if sqlite else "CREATE SCHEMA other"))
-        world = World(plain_bases(), **options)
-        world.create(engine)
-        return world
+        graph = GraphModels(plain_bases(), **options)
+        graph.create(engine)
+        return graph
 
     return make
 
 
 @pytest.fixture
-def world(bases: BaseFactory, engine: Engine) -> World:
-    """A graph that may have cycles, on each kind of base."""
-    world = World(bases())
-    world.create(engine)
-    return world
+def graph(bases: BaseFactory, engine: Engine) -> GraphModels:
+    """Return the classes of a graph that may have cycles, on each kind of base."""
+    graph = GraphModels(bases())
+    graph.create(engine)
+    return graph
 
 
 @pytest.fixture
-def dag(bases: BaseFactory, engine: Engine) -> World:
-    """A graph that is kept acyclic, on each kind of base."""
-    world = World(bases(), acyclic=True)
-    world.create(engine)
-    return world
+def dag(bases: BaseFactory, engine: Engine) -> GraphModels:
+    """Return the classes of a graph that is kept acyclic, on each kind of base."""
+    graph = GraphModels(bases(), acyclic=True)
+    graph.create(engine)
+    return graph

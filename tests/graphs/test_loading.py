@@ -1,4 +1,4 @@
-"""load_graph, and what is made of loaded graphs: DOT and networkx; nothing emits SQL afterwards."""
+"""`load_graph`, after which nothing emits SQL, and the export of loaded graphs to DOT and networkx."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sqla_patterns.graphs import (
     topological_order,
 )
 from tests.conftest import BaseFactory
-from tests.graphs._world import World, names
+from tests.graphs._models import GraphModels, names
 
 GRAPH = "ab bc cd ce eb fc fg"
 
@@ -45,12 +45,12 @@ WHOLE = {
 
 
 def test_a_whole_graph_is_loaded_in_two_selects_and_emits_nothing_more(
-    world: World, session: Session, statements: Any
+    graph: GraphModels, session: Session, statements: Any
 ) -> None:
-    world.plant(session, "abcdefgh", GRAPH)
+    graph.insert(session, "abcdefgh", GRAPH)
     session.expunge_all()
     with statements() as log:
-        nodes = load_graph(session, world.Node)
+        nodes = load_graph(session, graph.Node)
         assert len(log) == 2, log.text
         assert names(nodes) == "abcdefgh"
         assert around(nodes) == WHOLE
@@ -58,69 +58,69 @@ def test_a_whole_graph_is_loaded_in_two_selects_and_emits_nothing_more(
 
 
 def test_a_part_has_all_neighbours_of_its_nodes_also_those_outside(
-    world: World, session: Session, statements: Any
+    graph: GraphModels, session: Session, statements: Any
 ) -> None:
-    start = world.plant(session, "abcdefgh", GRAPH)["b"].id
+    start = graph.insert(session, "abcdefgh", GRAPH)["b"].id
     for within, expected in ((None, "bcde"), (0, "b"), (1, "bc"), (2, "bcde")):
         session.expunge_all()
         with statements() as log:
-            nodes = load_graph(session, world.Node, start, within=within)
+            nodes = load_graph(session, graph.Node, start, within=within)
             assert len(log) == 2, log.text
             assert names(nodes) == expected
             assert around(nodes) == {name: WHOLE[name] for name in expected}
             assert len(log) == 2
 
 
-def test_loading_works_where_relationships_raise(world: World, session: Session) -> None:
-    world.plant(session, "abcdefgh", GRAPH)
+def test_loading_works_where_relationships_raise(graph: GraphModels, session: Session) -> None:
+    graph.insert(session, "abcdefgh", GRAPH)
     session.expunge_all()
-    raising = session.scalars(select(world.Node).options(raiseload("*"))).all()
-    assert around(load_graph(session, world.Node)) == WHOLE
+    raising = session.scalars(select(graph.Node).options(raiseload("*"))).all()
+    assert around(load_graph(session, graph.Node)) == WHOLE
     assert around(raising) == WHOLE
 
 
-def test_loading_again_shows_what_others_have_changed(world: World, engine: Any) -> None:
+def test_loading_again_shows_what_others_have_changed(graph: GraphModels, engine: Any) -> None:
     with Session(engine) as session:
-        world.plant(session, "abcdefgh", GRAPH)
-        nodes = load_graph(session, world.Node)
+        graph.insert(session, "abcdefgh", GRAPH)
+        nodes = load_graph(session, graph.Node)
         kept = nodes[0].lower_edges
         session.commit()
-        load_graph(session, world.Node)
+        load_graph(session, graph.Node)
         with Session(engine) as other:
-            a, c = (other.scalars(select(world.Node).where(world.Node.name == name)).one() for name in "ac")
+            a, c = (other.scalars(select(graph.Node).where(graph.Node.name == name)).one() for name in "ac")
             a.add_neighbor(c)
             other.commit()
         session.rollback()
-        assert names(load_graph(session, world.Node)[0].higher_neighbors()) == "bc"
+        assert names(load_graph(session, graph.Node)[0].higher_neighbors()) == "bc"
         assert len(kept) == 1
 
 
-def test_changes_that_are_pending_survive_loading(world: World, session: Session) -> None:
-    nodes = world.plant(session, "abcdefgh", GRAPH)
-    load_graph(session, world.Node)
+def test_loading_keeps_pending_changes(graph: GraphModels, session: Session) -> None:
+    nodes = graph.insert(session, "abcdefgh", GRAPH)
+    load_graph(session, graph.Node)
     a, b, d, g = (nodes[name] for name in "abdg")
     with session.no_autoflush:
         a.add_neighbor(d)
         a.remove_neighbor(b)
         session.expire(g, ["lower_edges"])
         g.add_neighbor(d)
-        load_graph(session, world.Node)
+        load_graph(session, graph.Node)
         assert names(a.higher_neighbors()) == "d"
         assert names(g.higher_neighbors()) == "d"
     session.commit()
-    assert world.pairs(session) == {"ad", "bc", "cd", "ce", "eb", "fc", "fg", "gd"}
+    assert graph.pairs(session) == {"ad", "bc", "cd", "ce", "eb", "fc", "fg", "gd"}
 
 
-def test_a_list_that_is_held_stays_the_collection(world: World, session: Session) -> None:
-    a = world.plant(session, "abcdefgh", GRAPH)["a"]
+def test_loading_keeps_the_list_object_of_an_unchanged_collection(graph: GraphModels, session: Session) -> None:
+    a = graph.insert(session, "abcdefgh", GRAPH)["a"]
     held = a.lower_edges
-    load_graph(session, world.Node)
+    load_graph(session, graph.Node)
     assert a.lower_edges is held
 
 
-def test_within_needs_a_start(world: World, session: Session) -> None:
+def test_within_needs_a_start(graph: GraphModels, session: Session) -> None:
     with pytest.raises(InvalidArgumentError, match="within counts edges from a start"):
-        load_graph(session, world.Node, within=2)
+        load_graph(session, graph.Node, within=2)
 
 
 # -- asyncio -------------------------------------------------------------------------------------
@@ -129,46 +129,46 @@ def test_within_needs_a_start(world: World, session: Session) -> None:
 async def test_everything_works_under_asyncio(
     async_engine: AsyncEngine, async_session: AsyncSession, bases: BaseFactory
 ) -> None:
-    world = World(bases(), acyclic=True)
+    graph = GraphModels(bases(), acyclic=True)
     async with async_engine.begin() as connection:
-        await connection.run_sync(world.base.metadata.create_all)
-    a, b, c, d = (world.node(name, number) for number, name in enumerate("abcd"))
+        await connection.run_sync(graph.base.metadata.create_all)
+    a, b, c, d = (graph.make_node(name, number) for number, name in enumerate("abcd"))
     a.add_neighbor(b)
     b.add_neighbor(c)
     async_session.add_all([a, d])
     await async_session.commit()
     async_session.expunge_all()
 
-    nodes = await async_session.run_sync(load_graph, world.Node)
+    nodes = await async_session.run_sync(load_graph, graph.Node)
     a, b, c, d = nodes
     assert (names(b.lower_neighbors()), names(b.higher_neighbors())) == ("a", "c")
     c.add_neighbor(d)
     await async_session.commit()
     assert names(c.higher_neighbors()) == "d"
     assert names(await async_session.run_sync(shortest_path, a, d)) == "abcd"  # type: ignore[arg-type]
-    assert names(await async_session.run_sync(topological_order, world.Node)) == "abcd"
+    assert names(await async_session.run_sync(topological_order, graph.Node)) == "abcd"
     assert names(await async_session.run_sync(connected_component, d)) == "abcd"
-    assert await async_session.run_sync(find_cycles, world.Node) == []
+    assert await async_session.run_sync(find_cycles, graph.Node) == []
     d.add_neighbor(a)
     with pytest.raises(CycleError) as caught:
         await async_session.commit()
     assert names(caught.value.path) == "dabcd"
     await async_session.rollback()
 
-    a, b, c, d = await async_session.run_sync(load_graph, world.Node)
+    a, b, c, d = await async_session.run_sync(load_graph, graph.Node)
     await async_session.delete(b)
     await async_session.commit()
     assert (a.higher_neighbors(), c.lower_neighbors()) == ([], [])
-    reachable = await async_session.scalars(select(world.Node).where(world.Node.reachable_from(c)))
+    reachable = await async_session.scalars(select(graph.Node).where(graph.Node.reachable_from(c)))
     assert reachable.all() == [d]
 
 
 # -- DOT and networkx ----------------------------------------------------------------------------
 
 
-def test_a_loaded_graph_becomes_dot_without_sql(world: World, session: Session, statements: Any) -> None:
-    world.plant(session, "abc", "ab1 bc2 ca3")
-    nodes = load_graph(session, world.Node)
+def test_a_loaded_graph_becomes_dot_without_sql(graph: GraphModels, session: Session, statements: Any) -> None:
+    graph.insert(session, "abc", "ab1 bc2 ca3")
+    nodes = load_graph(session, graph.Node)
     with statements() as log:
         plain = to_dot(nodes)
         labelled = to_dot(
@@ -177,16 +177,17 @@ def test_a_loaded_graph_becomes_dot_without_sql(world: World, session: Session, 
     assert len(log) == 0
     assert plain == 'digraph "graph" {\n  "1";\n  "2";\n  "3";\n  "1" -> "2";\n  "2" -> "3";\n  "3" -> "1";\n}\n'
     assert labelled == (
-        'digraph "my graph" {\n  "1" [label="\\"a\\\\\\n"];\n  "2" [label="\\"b\\\\\\n"];\n  "1" -> "2" [label="1"];\n}\n'
+        'digraph "my graph" {\n  "1" [label="\\"a\\\\\\n"];\n  "2" [label="\\"b\\\\\\n"];\n'
+        '  "1" -> "2" [label="1"];\n}\n'
     )
     assert to_dot([]) == 'digraph "graph" {\n}\n'
 
 
-def test_dot_takes_new_nodes_and_refuses_unloaded_ones(world: World, session: Session) -> None:
-    new = [world.Node(name="x"), world.Node(name="y")]
+def test_dot_takes_new_nodes_and_refuses_unloaded_ones(graph: GraphModels, session: Session) -> None:
+    new = [graph.Node(name="x"), graph.Node(name="y")]
     new[0].add_neighbor(new[1])
     assert '"new 0" -> "new 1";' in to_dot(new)
-    a, _ = world.plant(session, "ab", "ab").values()
+    a, _ = graph.insert(session, "ab", "ab").values()
     session.expire(a)
     with pytest.raises(StateError, match=r"not loaded.*load_graph\(\) first"):
         to_dot([a])
@@ -195,7 +196,7 @@ def test_dot_takes_new_nodes_and_refuses_unloaded_ones(world: World, session: Se
 
 
 class DiGraph:
-    """What networkx.DiGraph has and to_networkx uses."""
+    """The part of ``networkx.DiGraph`` that `to_networkx` uses."""
 
     def __init__(self) -> None:
         self.nodes: dict[Any, Any] = {}
@@ -208,18 +209,18 @@ class DiGraph:
         self.edges[u_of_edge, v_of_edge] = attr
 
 
-def test_a_loaded_graph_becomes_one_of_networkx(
-    world: World, session: Session, monkeypatch: pytest.MonkeyPatch
+def test_a_loaded_graph_becomes_a_networkx_graph(
+    graph: GraphModels, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.plant(session, "abc", "ab1 bc2")
-    nodes = load_graph(session, world.Node)
-    graph = to_networkx(nodes, create_using=DiGraph)
-    assert {key: attributes["node"] for key, attributes in graph.nodes.items()} == {
+    graph.insert(session, "abc", "ab1 bc2")
+    nodes = load_graph(session, graph.Node)
+    digraph = to_networkx(nodes, create_using=DiGraph)
+    assert {key: attributes["node"] for key, attributes in digraph.nodes.items()} == {
         1: nodes[0],
         2: nodes[1],
         3: nodes[2],
     }
-    assert {pair: attributes["edge"].weight for pair, attributes in graph.edges.items()} == {(1, 2): 1, (2, 3): 2}
+    assert {pair: attributes["edge"].weight for pair, attributes in digraph.edges.items()} == {(1, 2): 1, (2, 3): 2}
     fake = ModuleType("networkx")
     fake.DiGraph = DiGraph  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "networkx", fake)

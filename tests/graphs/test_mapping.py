@@ -1,4 +1,4 @@
-"""What mapping makes of the mixins: tables, keys, inheritance; and what it refuses."""
+"""What mapping with the mixins makes, such as tables, keys and subclasses, and what it refuses."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, registry
 from sqla_patterns.exceptions import MappingError
 from sqla_patterns.graphs import GraphEdge, GraphNode, GraphOptions, shortest_path
 from tests._support import assert_empty_diff
-from tests.graphs._world import KEYS, World
+from tests.graphs._models import KEYS, GraphModels
 
 T = TypeVar("T", bound=GraphNode)
-Make = Callable[..., World]
+Make = Callable[..., GraphModels]
 
 
 def _node(base: Any, **columns: Any) -> Any:
@@ -30,15 +30,15 @@ def _node(base: Any, **columns: Any) -> Any:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_alembic_finds_nothing_to_migrate(make_world: Make, engine: Engine, key: str) -> None:
+def test_alembic_finds_nothing_to_migrate(make_graph: Make, engine: Engine, key: str) -> None:
     if key == "schema":
-        # Reflection of another schema compares more than this table.
+        # In another schema, reflection compares more than this table.
         key = "integer"
-    world = make_world(key=key)
-    assert_empty_diff(engine, world.base.metadata)
+    graph = make_graph(key=key)
+    assert_empty_diff(engine, graph.base.metadata)
 
 
-def test_the_edge_table_has_both_directions_in_an_index_and_cascades(world: World, engine: Engine) -> None:
+def test_the_edge_table_has_both_directions_in_an_index_and_cascades(graph: GraphModels, engine: Engine) -> None:
     found = inspect(engine)
     assert found.get_pk_constraint("graph_edge")["constrained_columns"] == ["lower_id", "higher_id"]
     assert [index["column_names"] for index in found.get_indexes("graph_edge")] == [["higher_id", "lower_id"]]
@@ -54,13 +54,13 @@ def test_constraints_are_named_by_the_users_convention(plain_bases: Any) -> None
         "pk": "pk_%(table_name)s",
     }
     Base = plain_bases(metadata=MetaData(naming_convention=convention))
-    world = World(Base)
-    table = world.Edge.__table__
+    graph = GraphModels(Base)
+    table = graph.Edge.__table__
     assert [index.name for index in table.indexes] == ["ix_higher_id_lower_id"]
     assert {key.name for key in table.foreign_key_constraints} == {"fk_graph_edge_lower_id", "fk_graph_edge_higher_id"}
 
 
-def test_edge_columns_of_the_users_own_are_kept(plain_bases: Any, engine: Engine, session: Session) -> None:
+def test_edge_columns_of_the_user_are_kept(plain_bases: Any, engine: Engine, session: Session) -> None:
     Base = plain_bases()
     Node = _node(Base)
 
@@ -144,6 +144,23 @@ def test_the_node_class_is_found_behind_a_generic_class_of_the_users(plain_bases
         session.add(a)
         session.commit()
         assert shortest_path(session, a, b, weight=Edge.weight) == [a, b]
+
+
+def test_the_node_class_is_found_behind_a_class_that_is_generic_by_its_base_only(plain_bases: Any) -> None:
+    Base = plain_bases()
+
+    class Weighted(GraphEdge[T]):
+        weight: Mapped[int] = mapped_column(default=1)
+
+    class Labelled(Weighted[T]):
+        label: Mapped[str] = mapped_column(default="")
+
+    Node = _node(Base)
+
+    class Edge(Labelled[Node], Base):
+        __tablename__ = "edge"
+
+    assert inspect(Edge).relationships["lower_node"].entity.class_ is Node
 
 
 # -- inheritance ---------------------------------------------------------------------------------
@@ -233,7 +250,8 @@ def test_a_node_with_a_composite_key_is_refused_when_it_is_mapped(bases: Any) ->
 
 def test_an_edge_without_a_mapped_node_class_is_refused(plain_bases: Any) -> None:
     Base = plain_bases()
-    for number, wrong in enumerate((GraphEdge, GraphEdge["Node"], GraphEdge[int])):  # type: ignore[type-var, name-defined]
+    edges = (GraphEdge, GraphEdge["Node"], GraphEdge[int])  # type: ignore[type-var, name-defined]
+    for number, wrong in enumerate(edges):
         with pytest.raises(MappingError, match="about the nodes that it joins; name a class that is mapped"):
             type("Edge", (wrong, Base), {"__tablename__": f"edge{number}"}) if wrong is GraphEdge else _edge(
                 wrong, Base, f"edge{number}"

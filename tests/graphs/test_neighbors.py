@@ -1,4 +1,4 @@
-"""Edges next to a node: add, remove, follow; with a test for each defect of the upstream recipe."""
+"""Adding, removing and following the edges of a node, with a test for each defect of the upstream recipe."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 
 from sqla_patterns.exceptions import InvalidArgumentError
 from sqla_patterns.graphs import GraphEdge, GraphNode, GraphOptions
-from tests.graphs._world import KEYS, World, names
+from tests.graphs._models import KEYS, GraphModels, names
 
-Make = Callable[..., World]
+Make = Callable[..., GraphModels]
 
 
-def test_edges_made_by_assignment_are_neighbours_at_once_and_after_loading(world: World, session: Session) -> None:
-    nodes = [world.node(name, number) for number, name in enumerate("abcdefg")]
+def test_edges_made_by_assignment_are_neighbours_at_once_and_after_loading(
+    graph: GraphModels, session: Session
+) -> None:
+    nodes = [graph.make_node(name, number) for number, name in enumerate("abcdefg")]
     a, b, c, d, e, f, g = nodes
     for lower, higher in ((a, b), (a, c), (b, a), (b, e), (c, d), (d, f), (e, c), (g, a)):
-        world.link(lower, higher)
+        graph.make_edge(lower, higher)
     assert names(a.higher_neighbors()) == "bc"
     assert names(a.lower_neighbors()) == "bg"
     session.add_all(nodes)
@@ -31,40 +33,40 @@ def test_edges_made_by_assignment_are_neighbours_at_once_and_after_loading(world
     assert names(f.higher_neighbors()) == ""
 
 
-# -- what upstream lacks -------------------------------------------------------------------------
+# -- defects of the upstream recipe --------------------------------------------------------------
 
 
-def test_adding_a_neighbour_twice_makes_one_edge(world: World, session: Session) -> None:
-    nodes = world.plant(session, "abc")
+def test_adding_a_neighbour_twice_makes_one_edge(graph: GraphModels, session: Session) -> None:
+    nodes = graph.insert(session, "abc")
     a, b, c = nodes.values()
     first = a.add_neighbor(b, c)
     assert a.add_neighbor(c, b) == first[::-1]
     session.commit()
     a.add_neighbor(b, b, c)
     session.commit()
-    assert world.pairs(session) == {"ab", "ac"}
+    assert graph.pairs(session) == {"ab", "ac"}
     assert names(a.higher_neighbors()) == "bc"
 
 
-def test_a_new_node_is_told_a_neighbour_once_too(world: World, session: Session) -> None:
-    a, b = world.node("a", 0), world.node("b", 1)
+def test_adding_a_neighbour_twice_to_a_new_node_makes_one_edge(graph: GraphModels, session: Session) -> None:
+    a, b = graph.make_node("a", 0), graph.make_node("b", 1)
     a.add_neighbor(b)
     a.add_neighbor(b)
     session.add(a)
     session.commit()
-    assert world.pairs(session) == {"ab"}
+    assert graph.pairs(session) == {"ab"}
 
 
-def test_adding_a_neighbour_again_sets_what_is_given(world: World, session: Session) -> None:
-    a, b = world.plant(session, "ab", "ab7").values()
+def test_adding_a_neighbour_again_sets_what_is_given(graph: GraphModels, session: Session) -> None:
+    a, b = graph.insert(session, "ab", "ab7").values()
     assert a.add_neighbor(b)[0].weight == 7
     a.add_neighbor(b, weight=9)
     session.commit()
-    assert session.scalars(select(world.Edge.weight)).all() == [9]
+    assert session.scalars(select(graph.Edge.weight)).all() == [9]
 
 
-def test_neighbours_come_in_one_statement(world: World, session: Session, statements: Any) -> None:
-    nodes = world.plant(session, "abcdefgh", "ab ac ad ae af ag ah ba ca")
+def test_neighbours_are_loaded_in_one_statement(graph: GraphModels, session: Session, statements: Any) -> None:
+    nodes = graph.insert(session, "abcdefgh", "ab ac ad ae af ag ah ba ca")
     session.expire_all()
     a = nodes["a"]
     assert a.id
@@ -77,35 +79,35 @@ def test_neighbours_come_in_one_statement(world: World, session: Session, statem
         assert len(log) == 2
 
 
-def test_neighbours_of_loaded_edges_come_in_one_statement(
-    world: World, session: Session, engine: Any, statements: Any
+def test_neighbours_of_loaded_edges_are_loaded_in_one_statement(
+    graph: GraphModels, session: Session, engine: Any, statements: Any
 ) -> None:
-    world.plant(session, "abcd", "ab ac ad")
+    graph.insert(session, "abcd", "ab ac ad")
     with Session(engine) as other:
-        a = other.scalars(select(world.Node).where(world.Node.name == "a").options(selectinload("*"))).one()
+        a = other.scalars(select(graph.Node).where(graph.Node.name == "a").options(selectinload("*"))).one()
         assert len(a.lower_edges) == 3
         other.expunge_all()
         a = other.scalars(
-            select(world.Node).where(world.Node.name == "a").options(selectinload(world.Node.lower_edges))
+            select(graph.Node).where(graph.Node.name == "a").options(selectinload(graph.Node.lower_edges))
         ).one()
         with statements() as log:
             assert names(a.higher_neighbors()) == "bcd"
         assert len(log) == 1
 
 
-def test_neighbours_load_eagerly_and_then_emit_nothing(world: World, session: Session, statements: Any) -> None:
-    world.plant(session, "abcd", "ab ac bd")
+def test_neighbours_load_eagerly_and_then_emit_nothing(graph: GraphModels, session: Session, statements: Any) -> None:
+    graph.insert(session, "abcd", "ab ac bd")
     session.expunge_all()
-    load = selectinload(world.Node.lower_edges).joinedload(world.Edge.higher_node)
+    load = selectinload(graph.Node.lower_edges).joinedload(graph.Edge.higher_node)
     with statements() as log:
-        a, b, c, d = session.scalars(select(world.Node).order_by(world.Node.name).options(load, raiseload("*")))
+        a, b, c, d = session.scalars(select(graph.Node).order_by(graph.Node.name).options(load, raiseload("*")))
         assert len(log) == 2
         assert [names(node.higher_neighbors()) for node in (a, b, c, d)] == ["bc", "d", "", ""]
         assert len(log) == 2
 
 
-def test_neighbours_are_ordered_by_key_whatever_the_order_of_insertion(world: World, session: Session) -> None:
-    a, b, c, d = world.plant(session, "abcd").values()
+def test_neighbours_are_ordered_by_key_whatever_the_order_of_insertion(graph: GraphModels, session: Session) -> None:
+    a, b, c, d = graph.insert(session, "abcd").values()
     for other in (d, b, c):
         a.add_neighbor(other)
         other.add_neighbor(a)
@@ -114,50 +116,50 @@ def test_neighbours_are_ordered_by_key_whatever_the_order_of_insertion(world: Wo
     assert names(a.lower_neighbors()) == "bcd"
 
 
-def test_a_duplicate_edge_made_by_hand_is_an_error_of_the_database(make_world: Make, session: Session) -> None:
-    world = make_world()
-    a, b = world.plant(session, "ab", "ab").values()
+def test_a_duplicate_edge_made_by_hand_is_an_error_of_the_database(make_graph: Make, session: Session) -> None:
+    graph = make_graph()
+    a, b = graph.insert(session, "ab", "ab").values()
     keys = {"lower_id": a.id, "higher_id": b.id}
     session.expunge_all()
-    session.add(world.Edge(**keys))
+    session.add(graph.Edge(**keys))
     with pytest.raises(IntegrityError):
         session.commit()
     session.rollback()
-    assert world.pairs(session) == {"ab"}
+    assert graph.pairs(session) == {"ab"}
 
 
-def test_a_self_loop_is_an_edge_like_any_other(world: World, session: Session) -> None:
-    a, _ = world.plant(session, "ab").values()
+def test_a_self_loop_is_an_edge_like_any_other(graph: GraphModels, session: Session) -> None:
+    a, _ = graph.insert(session, "ab").values()
     a.add_neighbor(a)
     session.commit()
     assert names(a.higher_neighbors()) == names(a.lower_neighbors()) == "a"
     session.delete(a)
     session.commit()
-    assert world.count(session) == 0
+    assert graph.count(session) == 0
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_neighbours_work_with_keys_of_every_shape(make_world: Make, session: Session, key: str) -> None:
-    world = make_world(key=key)
-    a, b, c = world.plant(session, "abc", "ab bc").values()
+def test_neighbours_work_with_keys_of_every_shape(make_graph: Make, session: Session, key: str) -> None:
+    graph = make_graph(key=key)
+    a, b, c = graph.insert(session, "abc", "ab bc").values()
     assert names(a.higher_neighbors()) == "b"
     assert names(c.lower_neighbors()) == "b"
     a.add_neighbor(c, b)
     a.remove_neighbor(b)
     session.commit()
-    assert world.pairs(session) == {"ac", "bc"}
+    assert graph.pairs(session) == {"ac", "bc"}
     session.delete(b)
     session.commit()
-    assert world.pairs(session) == {"ac"}
+    assert graph.pairs(session) == {"ac"}
 
 
 # -- statements ----------------------------------------------------------------------------------
 
 
 def test_adding_costs_one_select_for_all_and_none_where_edges_are_loaded(
-    world: World, session: Session, statements: Any
+    graph: GraphModels, session: Session, statements: Any
 ) -> None:
-    nodes = list(world.plant(session, "abcdef", "ab").values())
+    nodes = list(graph.insert(session, "abcdef", "ab").values())
     for node in nodes:
         session.refresh(node)
     a = nodes[0]
@@ -174,8 +176,8 @@ def test_adding_costs_one_select_for_all_and_none_where_edges_are_loaded(
         assert len(log) == before + 1, log.text
 
 
-def test_a_pending_edge_is_found_without_a_flush(world: World, session: Session, statements: Any) -> None:
-    a, b = world.plant(session, "ab").values()
+def test_a_pending_edge_is_found_without_a_flush(graph: GraphModels, session: Session, statements: Any) -> None:
+    a, b = graph.insert(session, "ab").values()
     assert (a.id, b.id) == (1, 2)
     with session.no_autoflush, statements() as log:
         first = a.add_neighbor(b)
@@ -184,9 +186,9 @@ def test_a_pending_edge_is_found_without_a_flush(world: World, session: Session,
 
 
 def test_deleting_nodes_costs_one_select_and_one_delete_of_edges(
-    world: World, session: Session, statements: Any
+    graph: GraphModels, session: Session, statements: Any
 ) -> None:
-    nodes = world.plant(session, "abcdef", "ab bc cd de ef fa ac ce ea")
+    nodes = graph.insert(session, "abcdef", "ab bc cd de ef fa ac ce ea")
     doomed = [nodes[name] for name in "abc"]
     for node in nodes.values():
         session.refresh(node)
@@ -198,11 +200,11 @@ def test_deleting_nodes_costs_one_select_and_one_delete_of_edges(
     assert [statement.split()[0] for statement in edges] == ["SELECT", "DELETE"]
     assert len(log) == 3, log.text
     session.commit()
-    assert world.pairs(session) == {"de", "ef"}
+    assert graph.pairs(session) == {"de", "ef"}
 
 
-def test_a_flush_without_edges_costs_nothing(world: World, session: Session, statements: Any) -> None:
-    a = world.plant(session, "ab", "ab")["a"]
+def test_a_flush_without_edges_costs_nothing(graph: GraphModels, session: Session, statements: Any) -> None:
+    a = graph.insert(session, "ab", "ab")["a"]
     session.refresh(a)
     a.name = "z"
     with statements() as log:
@@ -210,11 +212,11 @@ def test_a_flush_without_edges_costs_nothing(world: World, session: Session, sta
     assert len(log) == 1
 
 
-# -- in memory as in the database ----------------------------------------------------------------
+# -- loaded objects equal the database -----------------------------------------------------------
 
 
-def test_removing_a_neighbour_deletes_the_edge_and_shows_at_once(world: World, session: Session) -> None:
-    a, b, _c = world.plant(session, "abc", "ab ac").values()
+def test_removing_a_neighbour_deletes_the_edge_and_shows_at_once(graph: GraphModels, session: Session) -> None:
+    a, b, _c = graph.insert(session, "abc", "ab ac").values()
     assert names(a.higher_neighbors()) == "bc"
     assert names(b.lower_neighbors()) == "a"
     assert a.remove_neighbor(b) == 1
@@ -223,41 +225,41 @@ def test_removing_a_neighbour_deletes_the_edge_and_shows_at_once(world: World, s
     session.flush()
     assert names(a.higher_neighbors()) == "c"
     session.commit()
-    assert world.pairs(session) == {"ac"}
+    assert graph.pairs(session) == {"ac"}
 
 
-def test_removing_what_is_not_there_removes_nothing(world: World, session: Session) -> None:
-    a, b, c = world.plant(session, "abc", "ab").values()
+def test_removing_what_is_not_there_removes_nothing(graph: GraphModels, session: Session) -> None:
+    a, b, c = graph.insert(session, "abc", "ab").values()
     assert a.remove_neighbor(c) == 0
     assert b.remove_neighbor(a) == 0
     session.commit()
-    assert world.pairs(session) == {"ab"}
+    assert graph.pairs(session) == {"ab"}
 
 
 @pytest.mark.parametrize("loaded", [True, False])
-def test_an_edge_removed_and_added_in_one_flush_stays(world: World, session: Session, loaded: bool) -> None:
-    a, b = world.plant(session, "ab", "ab").values()
+def test_an_edge_removed_and_added_in_one_flush_stays(graph: GraphModels, session: Session, loaded: bool) -> None:
+    a, b = graph.insert(session, "ab", "ab").values()
     if loaded:
         assert names(a.higher_neighbors()) == "b"
     a.remove_neighbor(b)
     a.add_neighbor(b, weight=5)
     session.commit()
-    assert world.pairs(session) == {"ab"}
+    assert graph.pairs(session) == {"ab"}
     assert names(a.higher_neighbors()) == "b"
     assert a.lower_edges[0].weight == 5
 
 
-def test_a_pending_edge_can_be_removed_again(world: World, session: Session) -> None:
-    a, b = world.plant(session, "ab").values()
+def test_a_pending_edge_can_be_removed_again(graph: GraphModels, session: Session) -> None:
+    a, b = graph.insert(session, "ab").values()
     a.add_neighbor(b)
     assert a.remove_neighbor(b) == 1
     session.commit()
-    assert world.count(session) == 0
+    assert graph.count(session) == 0
     assert a.higher_neighbors() == []
 
 
-def test_a_deleted_edge_leaves_the_collections_of_both_nodes(world: World, session: Session) -> None:
-    a, b, _c = world.plant(session, "abc", "ab ac").values()
+def test_a_deleted_edge_leaves_the_collections_of_both_nodes(graph: GraphModels, session: Session) -> None:
+    a, b, _c = graph.insert(session, "abc", "ab ac").values()
     assert names(a.higher_neighbors()) == "bc"
     assert names(b.lower_neighbors()) == "a"
     session.delete(a.lower_edges[0])
@@ -266,39 +268,39 @@ def test_a_deleted_edge_leaves_the_collections_of_both_nodes(world: World, sessi
     assert b.lower_neighbors() == []
 
 
-def test_an_edge_taken_out_of_a_collection_is_deleted(world: World, session: Session) -> None:
-    a, b, _c = world.plant(session, "abc", "ab ac").values()
+def test_an_edge_taken_out_of_a_collection_is_deleted(graph: GraphModels, session: Session) -> None:
+    a, b, _c = graph.insert(session, "abc", "ab ac").values()
     assert names(b.lower_neighbors()) == "a"
     a.lower_edges.remove(a.lower_edges[0])
     session.flush()
     assert b.lower_neighbors() == []
     session.commit()
-    assert world.pairs(session) == {"ac"}
+    assert graph.pairs(session) == {"ac"}
 
 
-def test_deleting_a_node_takes_its_edges_out_of_what_is_loaded(world: World, session: Session) -> None:
-    a, b, c = world.plant(session, "abc", "ab bc ca").values()
+def test_deleting_a_node_removes_its_edges_from_loaded_collections(graph: GraphModels, session: Session) -> None:
+    a, b, c = graph.insert(session, "abc", "ab bc ca").values()
     for node in (a, b, c):
         node.higher_neighbors(), node.lower_neighbors()
     session.delete(b)
     session.flush()
     assert (names(a.higher_neighbors()), names(a.lower_neighbors())) == ("", "c")
     assert (names(c.higher_neighbors()), names(c.lower_neighbors())) == ("a", "")
-    assert len(session.scalars(select(world.Edge)).all()) == 1
+    assert len(session.scalars(select(graph.Edge)).all()) == 1
 
 
-def test_an_edge_in_the_session_goes_with_its_node_though_no_collection_is_loaded(
-    world: World, session: Session
+def test_an_edge_in_the_session_is_deleted_with_its_node_though_no_collection_is_loaded(
+    graph: GraphModels, session: Session
 ) -> None:
-    _, b, _ = world.plant(session, "abc", "ab bc").values()
-    edges = session.scalars(select(world.Edge)).all()
+    _, b, _ = graph.insert(session, "abc", "ab bc").values()
+    edges = session.scalars(select(graph.Edge)).all()
     session.delete(b)
     session.commit()
     assert [edge for edge in edges if edge in session] == []
 
 
-def test_equal_dataclass_edges_are_told_apart(world: World, session: Session) -> None:
-    nodes = world.plant(session, "abcd", "ab ac ad")
+def test_equal_dataclass_edges_are_distinguished(graph: GraphModels, session: Session) -> None:
+    nodes = graph.insert(session, "abcd", "ab ac ad")
     a, d = nodes["a"], nodes["d"]
     assert names(a.higher_neighbors()) == "bcd"
     a.remove_neighbor(nodes["c"])
@@ -306,12 +308,12 @@ def test_equal_dataclass_edges_are_told_apart(world: World, session: Session) ->
     a.lower_edges[1].lower_node = nodes["b"]
     assert names(a.higher_neighbors()) == "b"
     session.commit()
-    assert world.pairs(session) == {"ab", "bd"}
+    assert graph.pairs(session) == {"ab", "bd"}
     assert names(d.lower_neighbors()) == "b"
 
 
-def test_an_edge_that_is_pointed_elsewhere_moves_between_collections(world: World, session: Session) -> None:
-    a, b, c = world.plant(session, "abc", "ab").values()
+def test_an_edge_that_is_pointed_elsewhere_moves_between_collections(graph: GraphModels, session: Session) -> None:
+    a, b, c = graph.insert(session, "abc", "ab").values()
     for node in (a, b, c):
         node.higher_neighbors(), node.lower_neighbors()
     edge = a.lower_edges[0]
@@ -323,11 +325,11 @@ def test_an_edge_that_is_pointed_elsewhere_moves_between_collections(world: Worl
     session.flush()
     assert (names(a.higher_neighbors()), names(b.higher_neighbors())) == ("", "c")
     session.commit()
-    assert world.pairs(session) == {"bc"}
+    assert graph.pairs(session) == {"bc"}
 
 
-def test_an_edge_pointed_at_a_node_that_is_not_loaded_leaves_the_old_one(world: World, session: Session) -> None:
-    nodes = world.plant(session, "abc", "ab")
+def test_an_edge_pointed_at_a_node_that_is_not_loaded_leaves_the_old_one(graph: GraphModels, session: Session) -> None:
+    nodes = graph.insert(session, "abc", "ab")
     a, b, key = nodes["a"], nodes["b"], nodes["c"].id
     assert names(a.higher_neighbors()) == "b"
     assert names(b.lower_neighbors()) == "a"
@@ -338,10 +340,10 @@ def test_an_edge_pointed_at_a_node_that_is_not_loaded_leaves_the_old_one(world: 
     assert names(a.higher_neighbors()) == "c"
 
 
-def test_an_edge_made_of_keys_shows_in_loaded_collections(world: World, session: Session) -> None:
-    a, b = world.plant(session, "ab").values()
+def test_an_edge_made_of_keys_shows_in_loaded_collections(graph: GraphModels, session: Session) -> None:
+    a, b = graph.insert(session, "ab").values()
     assert a.higher_neighbors() == b.lower_neighbors() == []
-    edge = world.Edge()
+    edge = graph.Edge()
     edge.lower_id, edge.higher_id = a.id, b.id
     session.add(edge)
     session.flush()
@@ -350,8 +352,10 @@ def test_an_edge_made_of_keys_shows_in_loaded_collections(world: World, session:
 
 
 @pytest.mark.parametrize("savepoint", [False, True])
-def test_a_rollback_leaves_memory_as_the_database_is(world: World, session: Session, savepoint: bool) -> None:
-    a, b, c = world.plant(session, "abc", "ab").values()
+def test_after_a_rollback_loaded_objects_equal_the_database(
+    graph: GraphModels, session: Session, savepoint: bool
+) -> None:
+    a, b, c = graph.insert(session, "abc", "ab").values()
     for node in (a, b, c):
         node.higher_neighbors(), node.lower_neighbors()
     transaction = session.begin_nested() if savepoint else None
@@ -364,12 +368,14 @@ def test_a_rollback_leaves_memory_as_the_database_is(world: World, session: Sess
     assert names(b.lower_neighbors()) == "a"
     assert c.lower_neighbors() == []
     session.commit()
-    assert world.pairs(session) == {"ab"}
+    assert graph.pairs(session) == {"ab"}
 
 
 @pytest.mark.parametrize("savepoint", [False, True])
-def test_a_rollback_brings_the_edges_of_a_deleted_node_back(world: World, session: Session, savepoint: bool) -> None:
-    a, b, c = world.plant(session, "abc", "ab bc").values()
+def test_a_rollback_brings_the_edges_of_a_deleted_node_back(
+    graph: GraphModels, session: Session, savepoint: bool
+) -> None:
+    a, b, c = graph.insert(session, "abc", "ab bc").values()
     for node in (a, b, c):
         node.higher_neighbors(), node.lower_neighbors()
     transaction = session.begin_nested() if savepoint else None
@@ -384,20 +390,20 @@ def test_a_rollback_brings_the_edges_of_a_deleted_node_back(world: World, sessio
 # -- errors --------------------------------------------------------------------------------------
 
 
-def test_a_neighbour_of_another_kind_is_refused_and_changes_nothing(make_world: Make, session: Session) -> None:
-    world = make_world()
-    a, b = world.plant(session, "ab").values()
+def test_a_neighbour_of_another_kind_is_refused_and_changes_nothing(make_graph: Make, session: Session) -> None:
+    graph = make_graph()
+    a, b = graph.insert(session, "ab").values()
     with pytest.raises(InvalidArgumentError, match="is no Node, which is what Edge joins"):
-        a.add_neighbor(b, world.Edge())
+        a.add_neighbor(b, graph.Edge())
     with pytest.raises(InvalidArgumentError, match="is no Node"):
         a.remove_neighbor("b")
     with pytest.raises(TypeError, match="colour"):
         a.add_neighbor(b, colour="red")
     session.commit()
-    assert world.count(session) == 0
+    assert graph.count(session) == 0
 
 
-def test_two_edge_classes_between_the_same_nodes_are_told_apart(
+def test_two_edge_classes_between_the_same_nodes_are_distinguished(
     plain_bases: Any, engine: Any, session: Session
 ) -> None:
     Base: type[DeclarativeBase] = plain_bases()
@@ -433,7 +439,7 @@ def test_two_edge_classes_between_the_same_nodes_are_told_apart(
     assert session.scalars(select(Road)).all() == [] == session.scalars(select(River)).all()
 
 
-def test_an_edge_class_may_come_when_its_nodes_are_in_use_already(
+def test_an_edge_class_may_be_mapped_when_its_nodes_are_in_use_already(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
     Base: type[DeclarativeBase] = plain_bases()

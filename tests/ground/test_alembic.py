@@ -1,4 +1,4 @@
-"""Alembic's autogenerate, as a gate for every room that adds columns or tables."""
+"""Alembic's autogenerate, as a gate for every package that adds columns or tables."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 def subclass(base: type[T], name: str = "Custom", **attributes: object) -> type[T]:
-    """A user's subclass, made anew for each test."""
+    """Make a subclass of the user's, a new one for each test."""
     return cast("type[T]", type(name, (base,), attributes))
 
 
@@ -54,7 +54,7 @@ def wipe() -> None:
 
 
 def heard_by_all() -> list[Any]:
-    """What listens to the statements of every session."""
+    """Return what listens to the statements of every session."""
     with Session(ENGINE) as session:
         return list(cast("Any", session).dispatch.do_orm_execute)
 
@@ -66,7 +66,7 @@ def counter() -> Counter:
 
 @pytest.fixture(autouse=True)
 def _shared_classes_stay_clean() -> Iterator[None]:
-    """No test may leave anything on the classes that all sessions of the process share; what rooms listen to there stays."""
+    """Let no test leave anything on the classes that all sessions share; what packages listen to there stays."""
     before = heard_by_all()
     yield
     assert AsyncSession.sync_session_class is Session

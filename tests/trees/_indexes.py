@@ -31,7 +31,7 @@ class _Tree:
         self.kept = {row[0]: dict(zip(self.names, row[len(wanted) :], strict=True)) for row in rows}
 
     def chain(self, pk: Any) -> list[Any]:
-        """Keys from `pk` up to its root."""
+        """Return the primary keys from `pk` up to its root."""
         found = [pk]
         while (above := self.parent[found[-1]]) is not None:
             found.append(above)
@@ -39,7 +39,7 @@ class _Tree:
 
 
 def assert_index_sound(connection: Connection, cls: Any) -> None:
-    """Fail unless the rows of the index say what the links say."""
+    """Assert that the rows of the index say what the parent links say."""
     for name, check in _CHECKS.items():
         if any(base.__name__ == name for base in cls.__mro__):
             check(connection, cls)

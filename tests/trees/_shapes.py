@@ -1,7 +1,7 @@
 """The registry of tree shapes, and the few operations whose spelling differs between them.
 
-The contract suite asks for the fixture `tree` (a fresh class of each shape in `CONTRACT`, its table created) and uses the
-public interface only. A new index joins it by one line in `INDEXES`.
+The contract suite asks for the fixture `tree` (a fresh class of each shape in `CONTRACT`, its table created) and uses
+the public interface only. A new index joins it by one line in `INDEXES`.
 
 Trees are written and read as outlines: ``"a(b c(d)) e"`` has the roots ``a`` and ``e``; ``d`` lies below ``c``.
 """
@@ -56,7 +56,7 @@ class IndexKind:
     by_order: bool = False
 
 
-#: An index of the room joins the contract suite here.
+#: An index of the package joins the contract suite here.
 INDEXES: tuple[IndexKind, ...] = (
     IndexKind("adjacency"),
     IndexKind("nested", NestedSets, allowance=1),
@@ -255,7 +255,7 @@ class Tree:
             parent.children.remove(child)
 
     def members(self, node: Any) -> list[Any]:
-        """The loaded or loading children of a node, in order; by name where they are keyed."""
+        """Return the children of a node, loaded if need be, in order; by name where they are keyed."""
         if self.keyed:
             return sorted(node.children.values(), key=lambda child: child.name)
         return list(node.children)
@@ -284,11 +284,11 @@ class Tree:
     # -- reading ---------------------------------------------------------------------------------
 
     def matching(self, session: Session, *criteria: Any) -> str:
-        """Names of the nodes that match, in alphabetical order."""
+        """Return the names of the nodes that match, in alphabetical order."""
         return " ".join(sorted(session.scalars(select(self.cls.name).where(*criteria))))
 
     def outline(self, session: Session) -> str:
-        """What the transaction of `session` has in the table, read past the ORM; siblings in their order."""
+        """Return what the transaction of `session` has in the table, read by Core; siblings in their order."""
         columns = inspect(self.cls).columns
         wanted = [columns[self.key], columns.parent_id, columns.name]
         rows = session.connection().execute(select(*wanted, *([columns.position] if self.positioned else []))).all()
@@ -324,18 +324,18 @@ def _parse(outline: str) -> Iterator[tuple[str, str | None]]:
 
 
 def writes(log: StatementLog) -> list[str]:
-    """The statements of a log that change rows; not the UPDATE of no row by which SQLite takes its write lock."""
+    """Return the statements of a log that change rows; not the UPDATE of no row that takes the write lock of SQLite."""
     return [text for text in log.starting("INSERT", "UPDATE", "DELETE") if not text.rstrip().endswith("0 = 1")]
 
 
 def inserts_into(log: StatementLog, tree: Tree) -> list[str]:
-    """The INSERTs of a log that make rows of nodes; not those of a table that an index keeps."""
+    """Return the INSERTs of a log that make rows of nodes; not those of a table that an index keeps."""
     return [text for text in log.starting("INSERT") if f"{tree.table.name}_" not in text.split("(")[0]]
 
 
 @contextmanager
 def no_sql() -> Iterator[None]:
-    """Fail if the block emits a statement."""
+    """Assert that the block emits no statement."""
     with count_statements() as log:
         yield
     assert not log, f"emitted SQL:\n{log.text}"
@@ -344,8 +344,8 @@ def no_sql() -> Iterator[None]:
 def assert_in_step(session: Session, tree: Tree, *, after_rollback: bool = False, index_sound: bool = True) -> None:
     """Compare each object that the session holds with what a fresh session reads in the same transaction.
 
-    The first session must not emit SQL for that: ``parent_id`` and ``position`` of an object that is not expired are there, and
-    so is whatever else is loaded. A rollback may leave some of them expired.
+    The first session must not emit SQL for that: ``parent_id`` and ``position`` of an object that is not expired are
+    there, and so is whatever else is loaded. A rollback may leave some of them expired.
     """
     assert not session.new
     assert not session.dirty

@@ -15,14 +15,14 @@ from tests.trees._shapes import CONTRACT, SCHEMA, Shape, Tree
 
 @pytest.fixture(params=CONTRACT)
 def shape(request: pytest.FixtureRequest) -> Shape:
-    """Each shape in turn; a mark of ``_shapes`` such as ``positioned`` narrows it."""
+    """Return each shape in turn; a mark of ``_shapes`` such as ``positioned`` narrows it."""
     found: Shape = request.param
     return found
 
 
 @pytest.fixture(scope="session")
 def _mapped() -> Iterator[dict[object, Tree]]:
-    """Tree classes by shape and options. To map one takes longer than most tests, which leave the class as it was."""
+    """Return the tree classes by shape and options: to map one takes longer than most tests, which leave it alone."""
     mapped: dict[object, Tree] = {}
     yield mapped
     for tree in mapped.values():
@@ -54,12 +54,12 @@ def trees(shape: Shape, engine: Engine, _mapped: dict[object, Tree]) -> Callable
 
 @pytest.fixture
 def tree(trees: Callable[..., Tree]) -> Tree:
-    """A tree class of the shape, and its table on `engine`."""
+    """Return a tree class of the shape, with its table on `engine`."""
     return trees()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out on servers what SQLite has met and what a server cannot tell apart."""
+    """Leave out on servers what was tested on SQLite and does not depend on the database."""
     dropped = [item for item in items if _adds_nothing_on_a_server(item)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -77,7 +77,8 @@ def _adds_nothing_on_a_server(item: pytest.Item) -> bool:
         # What a base maps is the same everywhere.
         if shape.base == "dataclass":
             return True
-        # How an index counts siblings that sort themselves is the same everywhere too; its own tests look at it once on each.
+        # How an index counts siblings that sort themselves is the same everywhere too; its own tests look at it once on
+        # each.
         if shape.index.by_order and shape.collection == "sorted" and module != "test_paths.py":
             return True
         # What is loaded is a matter of memory: the statements that a move comes to are the same.
@@ -85,8 +86,8 @@ def _adds_nothing_on_a_server(item: pytest.Item) -> bool:
             each for each in params.values() if isinstance(each, str)
         }:
             return True
-        # An index sees a move when the plan of the flush has one form for all its spellings. Servers meet it in random moves, the
-        # state machine and the threads.
+        # An index sees a move when the plan of the flush has one form for all its spellings. Servers meet it in random
+        # moves, the state machine and the threads.
         spelt_out = module in ("test_moves.py", "test_refusals.py", "test_render.py")
         return shape.index.mixin is not None and spelt_out and "random" not in item.name
     if isinstance(shape, RacingShape) and len(shape.mixins) > 1:

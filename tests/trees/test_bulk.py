@@ -1,4 +1,4 @@
-"""`insert_tree` and `dump_tree`: whole trees in and out, past the unit of work and in step with it."""
+"""`insert_tree` and `dump_tree`: whole trees in and out, without the unit of work and consistent with it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ OUTLINE = "a(b(d e(h)) c) f(g)"
 
 
 def data_of(tree: Tree, outline: str) -> list[dict[str, Any]]:
-    """What `outline` says as nested lists; with the keys that the application has to give."""
+    """Return what `outline` says as nested lists, with the primary keys that the application has to give."""
     tops: list[dict[str, Any]] = []
     made: dict[str, dict[str, Any]] = {}
     for name, above in _parse(outline):
@@ -66,7 +66,7 @@ def data_of(tree: Tree, outline: str) -> list[dict[str, Any]]:
 
 
 def lazily(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same data as generators of generators."""
+    """Return the same data as generators of generators."""
     for node in nodes:
         lazy: dict[str, Any] = dict(node)
         if "children" in lazy:
@@ -75,7 +75,7 @@ def lazily(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def by_key(nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same data as mappings of names to nodes; a leaf without further attributes is None."""
+    """Return the same data as mappings of names to nodes; a leaf without further attributes is None."""
     found: dict[str, Any] = {}
     for node in nodes:
         rest = {key: value for key, value in node.items() if key != "name"}
@@ -329,7 +329,7 @@ def test_a_rollback_takes_it_back(tree: Tree, session: Session) -> None:
 
 
 def test_a_rollback_to_a_savepoint_takes_it_back(tree: Tree, session: Session) -> None:
-    """After a savepoint is rolled back no node of it haunts the session or the parent's children."""
+    """After a savepoint is rolled back none of its nodes is left in the session or the parent's children."""
     t = tree.make(session, "a(b)")
     load_tree(session, tree.cls)
     savepoint = session.begin_nested()
@@ -556,7 +556,7 @@ def test_keys_of_a_translated_schema(engine: Engine, plain_bases: Any) -> None:
 
 
 def big(levels: int, width: int) -> dict[str, Any]:
-    """A tree whose nodes have `width` children each, and a label on every other one."""
+    """Return a tree whose nodes have `width` children each, and a label on every other one."""
     node: dict[str, Any] = {"name": "0"}
     level = [node]
     for _ in range(levels):
@@ -598,7 +598,7 @@ def test_rows_of_one_kind_are_one_batch(tree: Tree, session: Session, engine: En
 
 @contextmanager
 def refused(tree: Tree, session: Session, error: type[Exception], *parts: str) -> Iterator[None]:
-    """Expect `error` with `parts` in its text before the first INSERT, and a session that goes on after the rollback."""
+    """Assert that `error` with `parts` in its text comes before the first INSERT, and that the session works on."""
     before = tree.outline(session)
     with count_statements() as log, pytest.raises(error) as caught:
         yield
@@ -616,7 +616,7 @@ def refused(tree: Tree, session: Session, error: type[Exception], *parts: str) -
 
 
 def below(node: object) -> list[dict[str, Any]]:
-    """Data with `node` at the path ``p / q``."""
+    """Return data with `node` at the path ``p / q``."""
     return [{"name": "o"}, {"name": "p", "children": [{"name": "q", "children": [{"name": "r"}, node]}]}]
 
 
@@ -705,7 +705,7 @@ def test_equal_keys_in_the_data(tree: Tree, session: Session) -> None:
 
 @keyed
 def test_keys_that_siblings_have(tree: Tree, session: Session) -> None:
-    """A key of a node that is there is refused: below a parent, among roots, flushed by this very call, or not loaded."""
+    """A key that another node has is refused: below a parent, among roots, flushed by this very call, or not loaded."""
     t = tree.make(session, "a(b)")
     with refused(tree, session, DuplicateKeyError, "'b'", f"<Node {t.a.id}>"):
         insert_tree(session, tree.cls, {"x": None, "b": None}, parent=t.a)
@@ -783,7 +783,7 @@ def test_a_parent_of_another_class(engine: Engine, plain_bases: Any, session: Se
 
 @pytest.fixture(params=["single", "joined"])
 def kinds(request: pytest.FixtureRequest, engine: Engine, plain_bases: Any) -> Any:
-    """A tree of entries, folders and files, in one table or in three."""
+    """Return a tree of entries, folders and files, in one table or in three."""
     Base = plain_bases()
 
     class Entry(TreeNode, Base):  # type: ignore[misc]
@@ -875,7 +875,7 @@ def test_the_cost_of_a_polymorphic_dump(kinds: Any, session: Session) -> None:
 
 
 def test_round_trip(tree: Tree, session: Session) -> None:
-    """What `dump_tree` gives is JSON, has nothing that `insert_tree` makes anew, and makes the same trees again."""
+    """What `dump_tree` gives is JSON, has nothing that `insert_tree` writes itself, and makes the same trees again."""
     tree.make(session, OUTLINE)
     session.expunge_all()
     with count_statements() as log:
@@ -926,7 +926,8 @@ def test_the_order_of_a_dump(tree: Tree, session: Session) -> None:
     names = [node["name"] for node in dump_tree(session, tree.cls)]
     inner = {node["name"]: node.get("children", []) for node in dump_tree(session, tree.cls)}["z"]
     assert names == (["z", "a"] if tree.positioned else ["a", "z"])
-    assert [node["name"] for node in inner] == (["w", "y", "x"] if tree.positioned else ["w", "x", "y"])  # type: ignore[attr-defined]
+    wanted = ["w", "y", "x"] if tree.positioned else ["w", "x", "y"]
+    assert [node["name"] for node in inner] == wanted  # type: ignore[attr-defined]
 
 
 def test_a_key_that_is_the_primary_key(engine: Engine, plain_bases: Any, session: Session) -> None:

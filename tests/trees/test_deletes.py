@@ -391,7 +391,7 @@ def test_listeners_hear_of_each_node(trees: Any, session: Session, name: str, lo
 
 
 def wide(tree: Tree, session: Session) -> Any:
-    """1,111 nodes below a root, each inner one with ten children."""
+    """Insert 1,111 nodes below a root, each inner one with ten children."""
     root = tree.new("root")
     session.add(root)
     top = level = [tree.new("0", root)]
@@ -434,7 +434,7 @@ def test_deleting_a_leaf(tree: Tree, session: Session) -> None:
 
 
 def test_policies_in_the_database(plain_bases: Any) -> None:
-    """The foreign key says what the policy says, for rows that are deleted past the ORM."""
+    """The foreign key says what the policy says, for rows that are deleted without the ORM."""
     Base = plain_bases()
     for policy, expected in (("cascade", "CASCADE"), ("root", "SET NULL"), ("restrict", None), ("adopt", None)):
         cls: Any = type(

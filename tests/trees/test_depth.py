@@ -38,7 +38,7 @@ pytestmark = pytest.mark.parametrize(
 
 @pytest.fixture
 def chain(tree: Tree, session: Session) -> Iterator[Any]:
-    """A chain of `DEPTH` nodes named 0, 1, 2 ..., inserted in bulk and loaded; gives the list of its nodes."""
+    """Insert a chain of `DEPTH` nodes named 0, 1, 2 ... in bulk, load it, and return the list of its nodes."""
     data: dict[str, Any] = {"name": str(DEPTH - 1)}
     for number in reversed(range(DEPTH - 1)):
         data = {"name": str(number), "children": [data]}
@@ -86,7 +86,7 @@ def test_a_new_connection_sees_all_of_it(tree: Tree, session: Session, chain: An
 
 
 def test_it_is_changed_anywhere(tree: Tree, session: Session, chain: Any) -> None:
-    """Moves deep down work, and a circle of 5,000 nodes is seen."""
+    """Moves deep down work, and a cycle of 5,000 nodes is seen."""
     chain[-1].parent = chain[0]
     session.flush()
     assert session.scalar(select(tree.cls.parent_id).where(tree.cls.name == str(DEPTH - 1))) == tree.pk(chain[0])

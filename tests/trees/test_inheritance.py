@@ -121,7 +121,7 @@ def test_any_class_of_the_hierarchy_names_the_tree(m: Models, session: Session) 
 
 
 def test_moves_work_across_classes(m: Models, session: Session) -> None:
-    """A file moves, a circle through two classes is refused, a key is shared by all classes."""
+    """A file moves, a cycle through two classes is refused, a key is shared by all classes."""
     top = _plant(m, session)
     inner = session.scalars(select(m.Folder).where(m.Folder.name == "inner")).one()
     file = session.scalars(select(m.File)).one()

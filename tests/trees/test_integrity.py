@@ -1,4 +1,4 @@
-"""`verify_tree` and `rebuild_tree`: damage that came past the ORM is named, and mended where it can be."""
+"""`verify_tree` and `rebuild_tree`: damage that was done without the ORM is named, and mended where it can be."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.trees._shapes import (
 
 @pytest.fixture
 def damage(tree: Tree, session: Session, engine: Engine) -> Callable[..., None]:
-    """Write columns of one row past the ORM, and past the foreign key; commits."""
+    """Write columns of one row without the ORM and without foreign keys, and commit."""
 
     def write(node: Any, **values: Any) -> None:
         key = tree.pk(node)
@@ -69,7 +69,7 @@ def kinds(problems: Sequence[TreeProblem]) -> list[tuple[str, Any]]:
 
 
 def missing(tree: Tree) -> Any:
-    """A primary key that no node has."""
+    """Return a primary key that no node has."""
     if tree.shape.key == "uuid":
         import uuid
 
@@ -81,7 +81,7 @@ def missing(tree: Tree) -> Any:
 
 
 def test_sound_trees(tree: Tree, session: Session) -> None:
-    """Nothing is wrong with an empty table or with what the ORM writes, and to tell that costs one SELECT for each table."""
+    """Nothing is wrong with an empty table or with what the ORM writes; the check is one SELECT for each table."""
     assert list(verify_tree(session, tree.cls)) == []
     t = tree.make(session, "a(b(d) c) e")
     t.d.parent = t.c
@@ -114,7 +114,7 @@ def test_orphans(tree: Tree, session: Session, damage: Callable[..., None]) -> N
 
 
 def test_a_node_that_is_its_own_parent(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
-    """The shortest circle is one."""
+    """The shortest cycle is one node."""
     t = tree.make(session, "a(b) c")
     damage(t.a, parent_id=t.a.id)
     (problem,) = [problem for problem in verify_tree(session, tree.cls) if problem.kind == "cycle"]
@@ -122,8 +122,8 @@ def test_a_node_that_is_its_own_parent(tree: Tree, session: Session, damage: Cal
     assert f"{t.a.id} -> {t.a.id}" in problem.detail
 
 
-def test_circles(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
-    """Each member of a circle is named, and neither what hangs below the circle nor any sound node."""
+def test_cycles(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
+    """Each member of a cycle is named, and neither what is below the cycle nor any sound node."""
     t = tree.make(session, "z(y) a(b(c(x(w))))")
     damage(t.a, parent_id=tree.pk(t.c))
     problems = [problem for problem in verify_tree(session, tree.cls) if problem.kind == "cycle"]
@@ -134,7 +134,7 @@ def test_circles(tree: Tree, session: Session, damage: Callable[..., None]) -> N
         assert all(repr(pk) in problem.detail for pk in members)
 
 
-def test_two_circles_and_an_orphan(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
+def test_two_cycles_and_an_orphan(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
     """All damage is found at once, ordered by its kind."""
     t = tree.make(session, "a(b) c(d(e)) f(g)")
     damage(t.a, parent_id=t.b.id)
@@ -150,7 +150,7 @@ def test_two_circles_and_an_orphan(tree: Tree, session: Session, damage: Callabl
 
 @positioned
 def test_doubled_positions(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
-    """Each of several siblings at one position is named, among roots too; the same number elsewhere and gaps are sound."""
+    """Each of several siblings at one position is named, roots too; the same number elsewhere, or a gap, is not."""
     t = tree.make(session, "a(b c d) e(f) g")
     damage(t.d, position=t.b.position)
     damage(t.g, position=t.a.position)
@@ -187,7 +187,7 @@ def test_equal_sort_values_are_sound(tree: Tree, session: Session, damage: Calla
 
 @deep_list
 def test_deep_trees(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
-    """Depth is no matter, and a circle of 3,000 nodes is found; its text is for people all the same."""
+    """Depth does not matter, and a cycle of 3,000 nodes is found; its text is for people all the same."""
     depth = 3_000 if tree.shape.index.deep else 150
     data: dict[str, Any] = {"name": "n"}
     for _ in range(depth - 1):
@@ -216,7 +216,9 @@ def test_another_table_or_none(tree: Tree, session: Session) -> None:
 
 @positioned
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "expired"])
-def test_doubles_and_gaps_are_closed(tree: Tree, session: Session, damage: Callable[..., None], loaded: bool) -> None:
+def test_duplicates_and_gaps_are_closed(
+    tree: Tree, session: Session, damage: Callable[..., None], loaded: bool
+) -> None:
     """Siblings keep their order, equals go by key, and get the numbers from 0; memory follows."""
     t = tree.make(session, "a(b c d) e(f g) h")
     if loaded:
@@ -341,7 +343,7 @@ def test_cost(tree: Tree, session: Session, engine: Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["orphan", "cycle"])
 def test_links_that_are_broken(tree: Tree, session: Session, damage: Callable[..., None], kind: str) -> None:
-    """Orphans and circles cannot be derived: the error lists them, nothing is written, and the session goes on."""
+    """Orphans and cycles cannot be derived: the error lists them, nothing is written, and the session goes on."""
     t = tree.make(session, "a(b(c)) d(e f)")
     damage(t.b, parent_id=4711 if kind == "orphan" else t.c.id)
     if tree.positioned:
@@ -398,8 +400,8 @@ def test_columns_of_the_user_hold_still(engine: Engine, plain_bases: Any, sessio
     assert (top.children[1].version, top.version) == (2, 1)
 
 
-def test_rows_that_came_past_the_orm(engine: Engine, plain_bases: Any, session: Session) -> None:
-    """Bulk rows with nothing but ``parent_id`` are doubles at 0 until they are numbered by key, behind each other."""
+def test_rows_that_were_inserted_without_the_orm(engine: Engine, plain_bases: Any, session: Session) -> None:
+    """Bulk rows with nothing but ``parent_id`` are duplicates at 0 until they are numbered by primary key."""
     Base = plain_bases()
 
     class Node(TreeNode, Base):  # type: ignore[misc]
@@ -419,8 +421,8 @@ def test_rows_that_came_past_the_orm(engine: Engine, plain_bases: Any, session: 
 
 
 @plain_list
-def test_a_tree_below_a_node_of_a_circle(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
-    """A loader that is asked for a node of a circle shows that node, and ends."""
+def test_a_tree_below_a_node_of_a_cycle(tree: Tree, session: Session, damage: Callable[..., None]) -> None:
+    """A loader that is asked for a node of a cycle shows that node, and ends."""
     t = tree.make(session, "a(b(c))")
     damage(t.a, parent_id=tree.pk(t.c))
     session.expire_all()

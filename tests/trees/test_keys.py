@@ -19,7 +19,7 @@ OUTLINE = "a(x y) b(x z)"
 
 @pytest.fixture(params=[True, False], ids=["loaded", "expired"])
 def t(request: pytest.FixtureRequest, tree: Tree, session: Session) -> Any:
-    """A tree with a key that occurs twice, below two parents."""
+    """Make a tree with a key that occurs twice, below two parents."""
     made = tree.pending("a(y) b(z)")
     for name, parent in (("ax", made.a), ("bx", made.b)):
         setattr(made, name, tree.new("x", parent))
@@ -32,7 +32,7 @@ def t(request: pytest.FixtureRequest, tree: Tree, session: Session) -> Any:
 
 
 def refused(tree: Tree, session: Session, change: Any) -> None:
-    """Expect that `change` or the flush after it is refused before the first write, with nothing lost."""
+    """Assert that `change` or the flush after it is refused before the first write, with nothing lost."""
     with count_statements() as log, session.no_autoflush, pytest.raises(DuplicateKeyError) as caught:
         change()
         session.flush()
@@ -48,7 +48,7 @@ def refused(tree: Tree, session: Session, change: Any) -> None:
 
 
 def test_by_assignment(tree: Tree, session: Session, t: Any) -> None:
-    """Assigning to a key that is taken evicts nobody."""
+    """Assigning to a key that is taken replaces no child."""
     refused(tree, session, lambda: t.a.children.__setitem__("x", t.bx))
 
 

@@ -18,7 +18,7 @@ OUTLINE = "a(b(d e(h)) c) f(g)"
 
 @pytest.fixture
 def keys(tree: Tree, session: Session) -> Any:
-    """Primary keys of the nodes by name; the session is empty again."""
+    """Return the primary keys of the nodes by name, and empty the session."""
     nodes = tree.make(session, OUTLINE)
     for name, node in vars(nodes).items():
         setattr(nodes, name, tree.pk(node))
@@ -27,7 +27,7 @@ def keys(tree: Tree, session: Session) -> Any:
 
 
 def outline_of(tree: Tree, nodes: Any) -> str:
-    """Write loaded nodes as an outline, by walking ``children``, without SQL."""
+    """Return loaded nodes as an outline, by walking ``children``, without SQL."""
 
     def text(node: Any) -> str:
         inner = " ".join(map(text, tree.members(node)))
@@ -48,7 +48,7 @@ def test_all_trees_in_one_select(tree: Tree, session: Session, keys: Any, statem
 
 
 def test_links_in_both_directions(tree: Tree, session: Session, keys: Any) -> None:
-    """``parent`` and ``children`` of all nodes are loaded: the parent of a root is None and the children of a leaf are none."""
+    """``parent`` and ``children`` of all nodes are loaded: a root has the parent None, a leaf has no children."""
     rows = walk_tree(session, tree.cls)
     with no_sql():
         for node, depth in rows:
@@ -237,7 +237,7 @@ def test_a_pending_parent_id_survives(tree: Tree, session: Session, keys: Any) -
 
 @in_lists
 def test_a_held_list_stays_the_list(tree: Tree, session: Session, keys: Any) -> None:
-    """The list that somebody holds stays the node's list when nothing changed in it."""
+    """The list that the caller holds stays the node's list when nothing changed in it."""
     (a,) = load_tree(session, tree.cls, keys.a)
     held = a.children
     load_tree(session, tree.cls)
@@ -250,7 +250,7 @@ def test_a_held_list_stays_the_list(tree: Tree, session: Session, keys: Any) -> 
 
 @keyed
 def test_a_held_dictionary_stays_the_dictionary(tree: Tree, session: Session, keys: Any) -> None:
-    """The dictionary that somebody holds stays the node's when nothing changed in it."""
+    """The dictionary that the caller holds stays the node's when nothing changed in it."""
     (a,) = load_tree(session, tree.cls, keys.a)
     held = a.children
     load_tree(session, tree.cls)

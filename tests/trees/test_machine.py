@@ -1,8 +1,8 @@
 """A state machine: anything that a session can do with a tree, in any mixture, against a forest of plain lists.
 
-The rows and everything that is loaded are compared with the model whenever nothing is pending. Each example goes through
-several sessions. ``pytest -m soak`` runs many more and longer examples than the deterministic ones of an ordinary run;
-SQLA_PATTERNS_SOAK sets how many.
+The rows and everything that is loaded are compared with the model whenever nothing is pending. Each example goes
+through several sessions. ``pytest -m soak`` runs many more and longer examples than the deterministic ones of an
+ordinary run; SQLA_PATTERNS_SOAK sets how many.
 """
 
 from __future__ import annotations
@@ -178,12 +178,12 @@ class TreeMachine(RuleBasedStateMachine):
         ]
 
     def _memory(self, parent: int) -> list[int]:
-        """Tags of the children of *parent* as the session shows them; loads them."""
+        """Return the tags of the children of *parent* as the session shows them, which loads them."""
         children = self.obj(parent).children
         return [node.tag for node in (children.values() if self.shape.keyed else children)]
 
     def _in_step(self, parent: int) -> list[int]:
-        """The same, after a flush if something is pending that a collection cannot show yet."""
+        """Return the same, after a flush if something is pending that a collection cannot show yet."""
         if self._memory(parent) != self.model.children[parent]:
             self.flush()
             found = self._memory(parent)
@@ -203,7 +203,7 @@ class TreeMachine(RuleBasedStateMachine):
         return any(self.model.name[other] == name and other != tag for other in self.model.children[parent])
 
     def _free_key(self, name: str, parent: Any) -> None:
-        """Flush if a loaded dictionary still shows, under *name*, a node that is about to leave by its ``parent_id``."""
+        """Flush if a loaded dictionary still shows, under *name*, a node that leaves it by its ``parent_id``."""
         if self.shape.keyed and isinstance(parent, int):
             shown = self.obj(parent).__dict__.get("children", {}).get(name)
             if shown is not None and not self._taken(name, parent):
@@ -485,7 +485,7 @@ class TreeMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(isinstance(p, int) for p in self.model.parent.values()))
     @rule(data=st.data())
     def swap(self, data: Any) -> None:
-        """Have a parent and its child change places; in between the two are a circle."""
+        """Have a parent and its child change places; in between the two form a cycle."""
         self.flush()
         pairs = [(tag, up) for tag, up in self.model.parent.items() if up is not ROOTS]
         if not pairs:
@@ -570,8 +570,8 @@ class TreeMachine(RuleBasedStateMachine):
         self.model.name[tag] = name
         self.pending += 1
 
-    def _doomable(self, tags: list[int]) -> list[int]:
-        """Nodes below which nothing is new or moved, or else all after a flush."""
+    def _deletable(self, tags: list[int]) -> list[int]:
+        """Return nodes below which nothing is new or moved, or else all after a flush."""
         busy = self.new | self.moved
         return [tag for tag in tags if not busy.intersection(self.model.subtree(tag)) and tag not in self.said]
 
@@ -579,7 +579,7 @@ class TreeMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def remove(self, data: Any) -> None:
         """Take a node out of the collection of its parent."""
-        tags = [tag for tag in self._doomable(self._targets()) if self.model.parent[tag] is not ROOTS]
+        tags = [tag for tag in self._deletable(self._targets()) if self.model.parent[tag] is not ROOTS]
         if not tags:
             return
         tag = draw(data, tags, "tag")
@@ -605,7 +605,7 @@ class TreeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.parent)
     @rule(data=st.data())
     def delete(self, data: Any) -> None:
-        tags = self._doomable(self._targets())
+        tags = self._deletable(self._targets())
         if not tags:
             return
         tag = draw(data, tags, "tag")
@@ -692,7 +692,7 @@ def machine(shape: Shape, engine: Engine, plain_bases: Any) -> type[TreeMachine]
 
 
 def _use_real_savepoints(engine: Engine) -> None:
-    """Have SQLAlchemy emit BEGIN, as its manual shows for SQLite: a savepoint that begins a transaction would also end it."""
+    """Have SQLAlchemy emit BEGIN, as its manual shows: on SQLite a savepoint that begins a transaction also ends it."""
 
     @event.listens_for(engine, "connect")
     def no_begin(connection: Any, record: Any) -> None:
@@ -715,7 +715,7 @@ def _settings(examples: int, steps: int, **more: Any) -> settings:
 
 @each()
 def test_a_session_does_anything_with_a_tree_and_stays_right(machine: type[TreeMachine], engine: Engine) -> None:
-    examples = 40 if engine.dialect.name == "sqlite" else 15
+    examples = 25 if engine.dialect.name == "sqlite" else 15
     run_state_machine_as_test(machine, settings=_settings(examples, 30, derandomize=True, database=None))
 
 

@@ -214,7 +214,7 @@ def test_a_loaded_tree_survives_pickling() -> None:
 @pytest.mark.parametrize("spelling", ["parent", "parent_id"])
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "unloaded"])
 def test_merge_moves_a_node(tree: Tree, session: Session, spelling: str, loaded: bool) -> None:
-    """A detached node that got another parent is merged like any object, though it still shows the old one elsewhere."""
+    """A detached node that got another parent is merged like any object, though a list still shows it elsewhere."""
     t = tree.make(session, "a(b) c")
     keys = {name: tree.pk(node) for name, node in vars(t).items()}
     load_tree(session, tree.cls)

@@ -105,7 +105,7 @@ def test_a_root_below_another(tree: Tree, session: Session, start: Any, move: Mo
 
 @spelled(BELOW, "move")
 def test_to_where_it_is(tree: Tree, session: Session, start: Any, move: Move) -> None:
-    """Moving a node to the parent that it has changes nobody's parent."""
+    """Moving a node to the parent that it has changes no parent."""
     t = start("a(b c)")
     move(tree, t.c, t.a)
     session.flush()

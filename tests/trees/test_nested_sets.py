@@ -34,7 +34,7 @@ pytestmark = pytest.mark.parametrize("shape", [param for param in PLAIN if param
 
 
 def in_line(tree: Tree, session: Session) -> str:
-    """Names by tree and left."""
+    """Return the names, sorted by tree and left."""
     order = (tree.cls.tree_id, tree.cls.left)
     return " ".join(session.scalars(select(tree.cls.name).order_by(*order)))
 
@@ -184,7 +184,7 @@ def test_a_savepoint_takes_numbers_back(tree: Tree, session: Session, engine: En
 
 
 def test_many_edits_at_once(tree: Tree, session: Session) -> None:
-    """More pieces than an UPDATE should have branches: the rows are written in one batch, and are right all the same."""
+    """For more shifts than an UPDATE should have branches the rows are written in one batch, and are right too."""
     t = tree.make(session, "a z")
     nodes = [tree.new(f"n{number:03}", t.a) for number in range(300)]
     session.add_all(nodes)
@@ -243,7 +243,7 @@ def test_damage_has_a_name_and_is_mended(tree: Tree, session: Session, values: d
 
 
 def test_rows_from_past_the_orm(tree: Tree, session: Session) -> None:
-    """They have no numbers; putting something below or beside them says so, before any write, until they are numbered."""
+    """They have no numbers; a node below or beside them is refused, before any write, until they are numbered."""
     t = tree.make(session, "a(b)")
     table = tree.table
     session.execute(table.insert().values(name="raw", parent_id=t.a.id, position=7))
@@ -288,7 +288,7 @@ def test_an_index_is_added_to_a_tree_with_rows(tree: Tree, session: Session) -> 
 
 
 def test_moves_within_one_parent(tree: Tree, session: Session) -> None:
-    """To the right, and to the very left: sqlalchemy_mptt puts the one outside its root and forgets the other (its #67, #68)."""
+    """To the right, and to the very left, where sqlalchemy_mptt leaves the root or loses the node (its #67, #68)."""
     t = tree.make(session, "a(b(e) c d)")
     t.b.move_to(t.c, "after")
     session.flush()
@@ -358,7 +358,7 @@ def test_shifted_rows_were_not_edited(shape: Any, engine: Engine, plain_bases: A
 
 @pytest.fixture
 def big(tree: Tree, session: Session) -> list[Any]:
-    """11,111 nodes, loaded."""
+    """Insert 11,111 nodes and load them."""
     insert_tree(session, tree.cls, balanced())
     session.commit()
     (root,) = load_tree(session, tree.cls)
@@ -404,7 +404,7 @@ def test_moving_a_branch_with_everything_loaded(tree: Tree, session: Session, bi
 
 
 def assert_index_matches_links(session: Session, tree: Tree) -> None:
-    """As `assert_index_sound`, in a time that suits 11,111 nodes: one pass over the rows by left."""
+    """Assert the same as `assert_index_sound`, in one pass over the rows by left, for 11,111 nodes."""
     cls = tree.cls
     rows = session.execute(select(cls.id, cls.parent_id, cls.left, cls.right, cls.depth).order_by(cls.left)).all()
     path: list[Any] = []
@@ -418,7 +418,7 @@ def assert_index_matches_links(session: Session, tree: Tree) -> None:
 
 
 def test_deleting_a_branch(tree: Tree, session: Session, big: list[Any]) -> None:
-    """1,111 nodes go in three statements; the numbers they leave are a hole that nobody minds."""
+    """1,111 nodes go in three statements; the numbers they leave are a gap that does no harm."""
     (root,) = big
     with count_statements() as log:
         delete_subtree(session, root.children[3])
@@ -432,7 +432,7 @@ def test_deleting_a_branch(tree: Tree, session: Session, big: list[Any]) -> None
 @pytest.mark.only_on("postgresql")
 @pytest.mark.parametrize("question", ["one", "depth", "several", "joined"])
 def test_ranges_use_the_index(tree: Tree, session: Session, big: list[Any], question: str) -> None:
-    """PostgreSQL answers `descendant_of` from the index, for a key, with a depth, for several keys and by another entity."""
+    """PostgreSQL answers `descendant_of` from the index: for one or several keys, with a depth, by another entity."""
     (root,) = big
     cls = tree.cls
     session.execute(text("ANALYZE node"))

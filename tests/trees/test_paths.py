@@ -1,4 +1,4 @@
-"""`MaterializedPath` and `LtreePath` beside the contract: order, rules, limits, locks, and what a database makes of them."""
+"""`MaterializedPath` and `LtreePath` beyond the contract: order, rules, limits, locks, and query plans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import UserDefinedType
 
-from sqla_patterns.exceptions import MappingError, PatternError
+from sqla_patterns.exceptions import MappingError, PatternError, StateError
 from sqla_patterns.trees import (
     InvalidMoveError,
     LtreePath,
@@ -48,7 +48,7 @@ unordered = pytest.mark.parametrize("shape", UNORDERED)
 
 
 def steps(node: Any) -> list[int]:
-    """The path of a node, from the row or from memory, as numbers."""
+    """Return the path of a node, from the row or from memory, as numbers."""
     return [int(step) for step in re.findall(r"\d{6}", node.path)]
 
 
@@ -148,7 +148,7 @@ def test_middle_inserts_shift_what_follows(tree: Tree, session: Session) -> None
 
 @ordered
 def test_positions_of_the_users_are_steps(tree: Tree, session: Session) -> None:
-    """A position that is set is the step, gaps and all; the node that had it makes room."""
+    """A position that is set is the step, gaps and all; the node that had it is shifted."""
     t = tree.make(session, "a(b(c) d(e))")
     t.b.position = 70
     session.commit()
@@ -376,7 +376,7 @@ def test_a_merge_brings_no_path(tree: Tree, session: Session, engine: Engine) ->
 
 @paths
 def test_a_rollback_brings_the_old_paths_back(tree: Tree, session: Session) -> None:
-    """Of nodes that nobody touched but the move of those above them, to a savepoint and to the beginning."""
+    """Of nodes that were changed only by the move of those above them, to a savepoint and to the beginning."""
     t = tree.make(session, "a(b(c)) d")
     load_tree(session, tree.cls)
     before = [node.path for node in (t.a, t.b, t.c, t.d)]
@@ -431,7 +431,7 @@ def page_class(Base: Any, mixin: type = MaterializedPath, length: int | None = N
         id: Mapped[int] = mapped_column(primary_key=True)
         name: Mapped[str] = mapped_column(String(50))
         if length is not None:
-            path: Mapped[str | None] = mapped_column(String(length))
+            path: Mapped[str | None] = mapped_column("path", String(length))
 
     if mixin is LtreePath:
         create_ltree_with(Base.metadata)
@@ -439,7 +439,7 @@ def page_class(Base: Any, mixin: type = MaterializedPath, length: int | None = N
 
 
 def chain(Page: Any, depth: int) -> tuple[Any, Any]:
-    """New nodes below each other: the first and the last."""
+    """Make new nodes below each other, and return the first and the last."""
     first = last = Page(name="1")
     for number in range(2, depth + 1):
         last.children = [Page(name=str(number))]
@@ -448,7 +448,7 @@ def chain(Page: Any, depth: int) -> tuple[Any, Any]:
 
 
 def refused(session: Session, act: Callable[[], object], match: str) -> None:
-    """`act` and the flush raise `PathOverflowError` before the first write, and the session goes on."""
+    """Assert that `act` and the flush raise `PathOverflowError` before the first write, and the session goes on."""
     with count_statements() as log, pytest.raises(PathOverflowError, match=match) as caught:
         act()
         session.flush()
@@ -459,7 +459,7 @@ def refused(session: Session, act: Callable[[], object], match: str) -> None:
 
 @pytest.fixture
 def shallow(engine: Engine, plain_bases: Any) -> Any:
-    """A class whose paths hold four levels."""
+    """Return a class whose paths hold four levels."""
     Base = plain_bases()
     Page = page_class(Base, length=24)
     Base.metadata.create_all(engine)
@@ -508,7 +508,7 @@ def test_what_would_lie_too_deep_is_refused(shallow: Any, session: Session, way:
 
 
 def test_a_tree_that_is_too_deep_cannot_be_rebuilt(shallow: Any, session: Session) -> None:
-    """Rows that came past the ORM: refused before positions are numbered."""
+    """Rows that were inserted without the ORM: refused before positions are numbered."""
     first, last = chain(shallow, 4)
     session.add(first)
     session.commit()
@@ -554,7 +554,7 @@ def test_too_many_rules_do_not_hide_an_overflow(shallow: Any, session: Session, 
 @ordered
 @pytest.mark.parametrize("way", ["position", "behind", "gap", "bulk", "move"])
 def test_more_siblings_than_a_step_can_number_are_refused(tree: Tree, session: Session, way: str) -> None:
-    """A position above 999,999: set, following the last, or by the room that others need before it."""
+    """A position above 999,999: set, following the last, or by the space that others need before it."""
     t = tree.make(session, "a(b c) d(e)")
     t.c.position = 999_999
     session.commit()
@@ -628,7 +628,7 @@ def test_all_levels_of_the_column_can_be_used(engine: Engine, session: Session, 
 @paths
 @pytest.mark.parametrize("way", ["below", "bulk", "move", "under"])
 def test_a_row_without_a_path_asks_for_a_rebuild(tree: Tree, session: Session, way: str) -> None:
-    """A row that came past the ORM takes no children and does not move, before anything is written."""
+    """A row that was inserted without the ORM takes no children and does not move, before anything is written."""
     t = tree.make(session, "a(b) c(d)")
     session.execute(update(tree.cls).values(path=None).where(tree.cls.name == "b"))
     session.commit()
@@ -725,6 +725,28 @@ def test_no_name_and_no_key_is_a_pattern(tree: Tree, session: Session) -> None:
     assert {tuple(row) for row in session.execute(pairs)} == {("%", "a"), ("_", "a"), ("_", "%"), ("e", "a%")}
 
 
+@pytest.mark.only_on("sqlite")
+@pytest.mark.parametrize("function", ["add", "insert_tree"])
+def test_an_ltree_names_the_database_that_it_needs(
+    engine: Engine, session: Session, plain_bases: Any, function: str
+) -> None:
+    """A raw error of the database said "no such function: text2ltree" before."""
+    base = plain_bases()
+
+    class Area(LtreePath, TreeNode, base):  # type: ignore[misc]
+        __tablename__ = "area"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(String(50))
+
+    base.metadata.create_all(engine)
+    with pytest.raises(StateError, match=r"Area has a LtreePath, which needs PostgreSQL .* connected to sqlite"):
+        if function == "add":
+            session.add(Area(name="a"))
+            session.flush()
+        else:
+            insert_tree(session, Area, {"name": "a"})
+
+
 @pytest.mark.only_on("postgresql")
 @pytest.mark.parametrize("mixin", [MaterializedPath, LtreePath])
 def test_the_planner_takes_the_index(engine: Engine, session: Session, plain_bases: Any, mixin: type) -> None:
@@ -800,7 +822,7 @@ def test_alembic_has_nothing_to_add(engine: Engine, plain_bases: Any, order_by: 
 def test_the_column_compares_bytes_whatever_the_database_does(
     engine: Engine, plain_bases: Any, length: int | None
 ) -> None:
-    """The default collation may sort by other rules, and then no range holds; also where the user says how long it is."""
+    """The default collation may sort by other rules, and then no range holds; also with a length of the user's."""
     Base = plain_bases()
     page_class(Base, length=length)
     Base.metadata.create_all(engine)
@@ -825,12 +847,31 @@ def test_what_cannot_be_mapped(plain_bases: Any) -> None:
             __tablename__ = "both"
             id: Mapped[int] = mapped_column(primary_key=True)
 
-    with pytest.raises(MappingError, match="must have that name in the table too"):
 
-        class Renamed(MaterializedPath, TreeNode, plain_bases()):  # type: ignore[misc]
-            __tablename__ = "renamed"
-            id: Mapped[int] = mapped_column(primary_key=True)
+@pytest.mark.parametrize("index", [MaterializedPath, NestedSets])
+def test_columns_of_an_index_may_have_other_names_in_the_table(
+    engine: Engine, session: Session, plain_bases: Any, index: Any
+) -> None:
+    """A column that the class names itself takes the place of the mixin's, for a table that has its name already."""
+    Base = plain_bases()
+
+    class Renamed(index, TreeNode, Base):  # type: ignore[misc]
+        __tablename__ = "renamed"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        if index is MaterializedPath:
             path: Mapped[str | None] = mapped_column("way", String(60))
+        else:
+            left: Mapped[int | None] = mapped_column("up", Integer())
+            tree_id: Mapped[int | None] = mapped_column("top", Integer())
+
+    Base.metadata.create_all(engine)
+    root = Renamed(children=[Renamed(children=[Renamed()]), Renamed()])
+    session.add(root)
+    session.commit()
+    root.children[1].move_to(root.children[0], "first_child")
+    session.commit()
+    assert len(session.scalars(select(Renamed).where(Renamed.descendant_of(root.children[0]))).all()) == 2
+    assert verify_tree(session, Renamed) == []
 
 
 def test_subclasses_share_the_paths(engine: Engine, session: Session, plain_bases: Any) -> None:

@@ -1,4 +1,4 @@
-"""Positions of a `TreeNode`: order that is kept, gaps, room made in one statement, nothing else of a sibling touched."""
+"""Positions of a `TreeNode`: order, gaps, and siblings that are shifted in one statement and not changed otherwise."""
 
 from __future__ import annotations
 
@@ -50,8 +50,19 @@ def test_positions_are_loaded_after_a_flush(tree: Tree, session: Session) -> Non
         assert new.position == 0
 
 
+def test_a_position_that_the_flush_makes_what_it_was_is_written_all_the_same(tree: Tree, session: Session) -> None:
+    """The newcomer before it takes the position that was set, and the row is shifted to another position."""
+    t = tree.make(session, "a(b c)")
+    list(t.a.children)
+    t.c.position = 0
+    t.a.children.insert(0, tree.new("n"))
+    session.flush()
+    assert positions(tree, session) == {"a": 0, "n": 0, "c": 1, "b": 2}
+    assert_in_step(session, tree)
+
+
 def test_gaps_stay(tree: Tree, session: Session) -> None:
-    """A deleted or moved node leaves a gap, and nobody is renumbered for it."""
+    """A deleted or moved node leaves a gap, and no sibling is renumbered for it."""
     t = tree.make(session, "a(b c d e) f")
     with count_statements() as log:
         session.delete(t.b)
@@ -106,7 +117,7 @@ def test_several_gaps_of_one_parent_are_one_update(tree: Tree, session: Session)
 
 
 def test_a_position_that_the_user_sets(tree: Tree, session: Session) -> None:
-    """A position on a new node is taken, and siblings from there on make room."""
+    """A position on a new node is taken, and siblings from there on are shifted."""
     t = tree.make(session, "a(b c d)")
     load_tree(session, tree.cls)
     new = tree.new("n", t.a)
@@ -152,7 +163,7 @@ def test_a_position_on_a_root(tree: Tree, session: Session) -> None:
 
 
 def test_shifted_siblings_in_memory(tree: Tree, session: Session) -> None:
-    """Siblings that made room show their new positions at once, without SQL and without being dirty."""
+    """Siblings that were shifted show their new positions at once, without SQL and without being dirty."""
     t = tree.make(session, "a(b c d)")
     load_tree(session, tree.cls)
     t.a.children.insert(0, tree.new("n"))

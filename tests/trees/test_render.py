@@ -26,7 +26,7 @@ a
 
 @pytest.fixture
 def a(tree: Tree, session: Session) -> Any:
-    """The root of a loaded tree."""
+    """Return the root of a loaded tree."""
     nodes = tree.make(session, "a(b(d(h) e) c(g))")
     load_tree(session, tree.cls)
     return nodes.a
@@ -215,12 +215,12 @@ def test_deep_trees(tree: Tree) -> None:
 
 
 @plain_list
-def test_a_circle_ends(tree: Tree, session: Session) -> None:
-    """Links that run in a circle, in memory or in damaged data, are drawn once round and not for ever."""
+def test_a_cycle_ends(tree: Tree, session: Session) -> None:
+    """Links that form a cycle, in memory or in damaged data, are drawn once."""
 
     def label(node: Any) -> str:
         asked.append(node.name)
-        assert len(asked) < 50, "runs in a circle"
+        assert len(asked) < 50, "follows the cycle"
         return str(node.name)
 
     asked: list[str] = []

@@ -30,7 +30,7 @@ def stamped(engine: Engine, plain_bases: Any) -> Any:
 
 
 def test_siblings_keep_their_onupdate_and_version(stamped: Any, session: Session) -> None:
-    """Who only makes room was not edited: neither ``onupdate`` nor ``version_id_col`` notices."""
+    """A sibling that is only shifted was not edited: neither ``onupdate`` nor ``version_id_col`` notices."""
     a, b, c, x = (stamped(name=name) for name in "abcx")
     a.children = [b, c]
     session.add_all([a, x])

@@ -1,4 +1,4 @@
-"""What a user of associations reads, without an annotation of a proxy."""
+"""What checkers infer of proxies of association objects, without an annotation by the user."""
 
 from __future__ import annotations
 

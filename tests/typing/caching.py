@@ -1,4 +1,4 @@
-"""What a user of the cache reads."""
+"""The types that a user of the cache reads."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import (
     Session,
     aliased,
     mapped_column,
+    scoped_session,
     selectinload,
 )
 
@@ -143,3 +144,9 @@ def export(nodes: Sequence[Station]) -> None:
 
 def errors(error: CycleError) -> None:
     assert_type(error.path, tuple[GraphNode, ...])
+    assert_type(error.path_of(Station), tuple[Station, ...])
+
+
+def sessions(scoped: scoped_session[Session], a: Station, b: Station) -> None:
+    assert_type(shortest_path(scoped, a, b), Sequence[Station] | None)
+    assert_type(load_graph(scoped, Station), Sequence[Station])

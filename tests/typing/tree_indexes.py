@@ -9,7 +9,17 @@ from typing import assert_type
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, MappedAsDataclass, Session, mapped_column
 
-from sqla_patterns.trees import KeyedTreeNode, NestedSets, TreeNode, TreeOptions, load_tree
+from sqla_patterns.trees import (
+    ClosureTable,
+    KeyedTreeNode,
+    LtreePath,
+    MaterializedPath,
+    NestedSets,
+    TreeNode,
+    TreeOptions,
+    load_tree,
+)
+from sqla_patterns.versioning import Versioned
 
 
 class Base(DeclarativeBase):
@@ -31,6 +41,26 @@ class Folder(NestedSets, KeyedTreeNode, DataclassBase):
     __tree__ = TreeOptions(key="name")
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, insert_default=uuid.uuid4, init=False)
     name: Mapped[str]
+
+
+class Chapter(MaterializedPath, TreeNode, Versioned, Base):
+    __tablename__ = "chapter"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Verse(Versioned, LtreePath, TreeNode, Base):
+    __tablename__ = "verse"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Unit(Versioned, NestedSets, TreeNode, Base):
+    __tablename__ = "unit"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Group(ClosureTable, Versioned, TreeNode, Base):
+    __tablename__ = "group"
+    id: Mapped[int] = mapped_column(primary_key=True)
 
 
 def nested_sets(session: Session, topic: Topic, folder: Folder) -> None:

@@ -182,7 +182,7 @@ def attributes_of_a_subclass(book: Book) -> None:
 
 
 def attributes_of_an_index(chapter: Chapter, area: Area, region: Region) -> None:
-    """A path is read and ordered by; all else is as without one."""
+    """Read a path and order by it; all else is as without one."""
     assert_type(Chapter.path, InstrumentedAttribute[str | None])
     assert_type(chapter.path, str | None)
     assert_type(chapter.children, list[Chapter])
@@ -383,7 +383,7 @@ def moving(category: Category, folder: Folder, item: Item, book: Book) -> None:
 
 
 def generic(session: Session, node: TreeNode, keyed: KeyedTreeNode, entity: type[TreeNode]) -> None:
-    """Code over all trees: the mixins themselves are types to work with."""
+    """Use the mixins themselves as types, for code over all trees."""
     assert_type(node.children, list[TreeNode])
     assert_type(keyed.children, dict[str, KeyedTreeNode])
     assert_type(node.parent, TreeNode | None)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import (
     Mapper,
     Session,
     mapped_column,
+    scoped_session,
     sessionmaker,
 )
 
@@ -148,6 +149,16 @@ def wrapped(
     versioned_session(factory)
     versioned_session(async_factory).detach()
     versioned_session(session)
+
+
+def scoped(session: scoped_session[Session], doc: Doc, moment: datetime) -> None:
+    assert_type(versions(session, doc), Sequence[Version[Doc]])
+    assert_type(version_at(session, Invoice, 1, moment), Invoice | None)
+    assert_type(as_of(session, select(Invoice), moment), Sequence[Invoice])
+    assert_type(revert(session, doc, to=3), Doc)
+    assert_type(erase(session, Doc, 1, cascade=True), int)
+    with revision(session, actor="ann"), versioning_disabled(session):
+        pass
 
 
 async def under_asyncio(session: AsyncSession, moment: datetime) -> None:

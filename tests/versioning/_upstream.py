@@ -1,7 +1,7 @@
-"""Fetch SQLAlchemy's own ``test_versioning.py`` and run it over a ``history_meta`` of ours, or upstream's.
+"""Fetch SQLAlchemy's own ``test_versioning.py`` and run it with a ``history_meta`` of the library, or with upstream's.
 
-It is no part of any wheel. `pip download` gets the sdist of the SQLAlchemy that runs, once for each version; only this one file of it
-is kept, in pytest's cache and never in the repository.
+The file is part of no wheel. `pip download` gets the sdist of the installed SQLAlchemy, once for each version; only
+this one file of it is kept, in pytest's cache and never in the repository.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-#: The whole of what a user of the recipe writes to run it on the library.
+#: All that a user of the recipe writes to use the library instead.
 SHIM = """\
 from sqla_patterns.versioning import Versioned, versioned_session
 from sqla_patterns.versioning import history_mapper as _history_mapper
 """
 
-# As in SQLAlchemy's test/base/test_examples.py: its fixtures parametrise `testing.variation` and wipe ORM listeners after each test.
+# As in SQLAlchemy's test/base/test_examples.py: its fixtures parametrise `testing.variation`, and remove all ORM
+# listeners after each test.
 _CASES = """\
 from sqlalchemy.testing import fixtures
 from versioned_history import test_versioning
@@ -55,7 +56,7 @@ default = sqlite:///:memory:
 sqlite = sqlite:///:memory:
 """
 
-# How urllib3, inside pip, names what went wrong between here and the index. Anything else is a failure of ours to know about.
+# How urllib3, inside pip, reports that the index cannot be reached. Any other error is a failure.
 _UNREACHABLE = re.compile(
     r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ConnectionResetError|ReadTimeoutError|ProxyError"
     r"|Failed to establish a new connection|Temporary failure in name resolution|Network is unreachable"
@@ -75,7 +76,7 @@ def fetch(cache: Path, name: str) -> str:
                 for member in opened:
                     extracted = opened.extractfile(member) if "/examples/versioned_history/" in member.name else None
                     if extracted is not None:
-                        # Other processes of the run may be at it too.
+                        # Other processes of the test run may write it at the same time.
                         part = kept / f"{Path(member.name).name}.{os.getpid()}"
                         part.write_bytes(extracted.read())
                         part.replace(part.with_suffix(""))
@@ -94,7 +95,7 @@ def _download(version: str, folder: Path) -> None:
 
 
 def run_upstream(cache: Path, folder: Path, history_meta: str) -> tuple[int, str]:
-    """Run upstream's suite beside the given ``history_meta``; return the number of tests that passed, and the output."""
+    """Run upstream's suite with a ``history_meta``; return the number of tests that passed, and the output."""
     package = folder / "versioned_history"
     package.mkdir(parents=True)
     files = {
@@ -108,7 +109,7 @@ def run_upstream(cache: Path, folder: Path, history_meta: str) -> tuple[int, str
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "setup.cfg", "test_upstream.py"]
-    # Options of the run around it are none of its business.
+    # The options of this test run must not apply to it.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=110

@@ -1,4 +1,4 @@
-"""Collection of the versioning suite."""
+"""Select the tests of the package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out dataclass bases on servers: what a base maps is the same for all databases, and SQLite has met it."""
+    """Leave out dataclass bases on servers.
+
+    What a base maps is the same for all databases, and it is tested on SQLite.
+    """
     here = [item for item in items if "tests/versioning/" in item.nodeid]
     dropped = [item for item in here if _is_dataclass_on_a_server(item)]
     if dropped:

@@ -1,4 +1,4 @@
-"""Under asyncio: nothing that the library keeps is left expired, and nothing loads behind an attribute."""
+"""Under asyncio: no attribute that the library maintains is left expired, and none loads implicitly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sqla_patterns.versioning import (
     versioning_disabled,
     versions,
 )
-from tests.versioning._world import docs, history, library, tick
+from tests.versioning._models import docs, history, library, tick
 
 
 async def create(engine: AsyncEngine, metadata: Any) -> None:
@@ -76,7 +76,7 @@ async def test_a_story_under_asyncio(plain_bases: Any, async_engine: AsyncEngine
 async def test_an_expired_attribute_can_be_set(
     plain_bases: Any, async_engine: AsyncEngine, async_session: AsyncSession
 ) -> None:
-    """Upstream's ``active_history`` loads the old value when an attribute is set: MissingGreenlet."""
+    # Upstream's ``active_history`` loads the old value when an attribute is set: MissingGreenlet.
     Doc = docs(plain_bases())
     await create(async_engine, Doc.metadata)
     doc = Doc(title="a")
@@ -112,7 +112,7 @@ async def test_bulk_statements_and_the_disabled_block(
 
 
 @pytest.mark.parametrize("how", ["optimistic", "plain"])
-async def test_no_attribute_of_ours_is_expired_after_a_flush(
+async def test_no_attribute_of_the_library_is_expired_after_a_flush(
     plain_bases: Any, async_engine: AsyncEngine, async_session: AsyncSession, how: str
 ) -> None:
     Base = plain_bases()

@@ -1,4 +1,4 @@
-"""Which classes can be versioned: on every base, mapped in every way, in one or two databases."""
+"""Which classes can be versioned: with every base, mapped in every way, in one or two databases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy.pool import StaticPool
 
 from sqla_patterns.exceptions import PatternError
 from sqla_patterns.versioning import Versioned, VersionOptions, history_mapper, version_at, versioned_session, versions
-from tests.versioning._world import history, history_class, history_table, tick, use_real_savepoints
+from tests.versioning._models import history, history_class, history_table, tick, use_real_savepoints
 
 
 def edit(session: Session, obj: Any) -> None:
@@ -82,8 +82,7 @@ def test_a_dataclass_with_required_and_keyword_only_fields(engine: Engine, sessi
 
 
 def test_a_base_whose_init_takes_arguments(engine: Engine, session: Session) -> None:
-    """Upstream calls the history class without arguments."""
-
+    # Upstream calls the history class without arguments.
     class Base(DeclarativeBase):
         def __init__(self, name: str, /) -> None:
             self.name = name
@@ -202,7 +201,7 @@ def test_registry_mapped_and_an_own_table(engine: Engine, session: Session) -> N
 
 
 def test_imperative_mapping(engine: Engine, session: Session) -> None:
-    """Upstream's ``_history_mapper(mapper)``."""
+    # Upstream's ``_history_mapper(mapper)``.
     mapping = registry()
     table = Table("doc", mapping.metadata, Column("id", Integer, primary_key=True), Column("name", String(20)))
 
@@ -222,7 +221,7 @@ def test_imperative_mapping(engine: Engine, session: Session) -> None:
 
 
 def test_imperative_mapping_of_a_class_without_the_mixin(engine: Engine, session: Session) -> None:
-    """As upstream's docstring shows it: ``m = mapper(SomeClass, sometable); _history_mapper(m)``."""
+    # As upstream's docstring shows it: ``m = mapper(SomeClass, sometable); _history_mapper(m)``.
     mapping = registry()
     table = Table("doc", mapping.metadata, Column("id", Integer, primary_key=True), Column("name", String(20)))
 
@@ -241,7 +240,7 @@ def test_imperative_mapping_of_a_class_without_the_mixin(engine: Engine, session
 
 
 def test_a_class_without_a_primary_key_table_of_its_own_is_refused(plain_bases: Any) -> None:
-    """A class over a join or a subquery has no one table to follow."""
+    # A class over a join or a subquery has no one table to follow.
     Base = plain_bases()
     table = Table("doc", Base.metadata, Column("id", Integer, primary_key=True))
 
@@ -313,7 +312,7 @@ def test_a_session_bound_to_a_connection(plain_bases: Any, engine: Engine) -> No
 
 
 def test_versioned_session_accepts_every_kind_of_factory(plain_bases: Any, engine: Engine) -> None:
-    """For those who come from the recipe: it is there, does no harm, and nothing is written twice."""
+    # For users of SQLAlchemy's recipe: it exists, does no harm, and nothing is written twice.
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
     from sqlalchemy.orm import scoped_session
 

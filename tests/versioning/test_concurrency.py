@@ -1,4 +1,4 @@
-"""Several writers at a time: no version is lost or doubled, every moment has one version, threads share nothing."""
+"""Concurrent writers: no version is lost or duplicated, every moment has one version, threads share nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from sqla_patterns.versioning import as_of, restore, revision, versioning_disabled, versions
 from tests._support import Outcome, together
-from tests.versioning._world import LONG_AGO, count, docs, history, library, natural_docs, tick
+from tests.versioning._models import LONG_AGO, count, docs, history, library, natural_docs, tick
 
 SERVERS = ("postgresql", "mariadb")
 
@@ -28,7 +28,7 @@ def all_well(outcomes: list[Outcome]) -> None:
 
 
 def assert_sound(session: Session, cls: Any, moments: list[Any]) -> None:
-    """Versions count up from 1 without a gap, periods follow each other, and each moment has one version at most."""
+    """Check that versions count up from 1 without a gap, and that each moment has one version at most."""
     by_key: dict[Any, list[Any]] = {}
     for key, number, start, end in history(session, cls, "id", "version", "valid_from", "valid_to"):
         by_key.setdefault(key, []).append((number, start, end))
@@ -45,7 +45,7 @@ def assert_sound(session: Session, cls: Any, moments: list[Any]) -> None:
 
 @pytest.mark.only_on(*SERVERS)
 def test_many_threads_edit_one_row(plain_bases: Any, engine_factory: Callable[..., Engine]) -> None:
-    """Without optimistic locking the last one wins, and each edit has left its version."""
+    # Without optimistic locking the last one wins, and each edit has left its version.
     Doc = docs(plain_bases(), period=True)
     engine = engine_factory(pool_size=10)
     Doc.metadata.create_all(engine)
@@ -79,7 +79,7 @@ def test_many_threads_edit_one_row(plain_bases: Any, engine_factory: Callable[..
 def test_many_threads_edit_one_row_that_none_has_locked(
     plain_bases: Any, engine_factory: Callable[..., Engine]
 ) -> None:
-    """Each session has read the row before the others wrote: the history follows the row, or the database refuses."""
+    # Each session has read the row before the others wrote: the history has what the row had, or the database refuses.
     from sqlalchemy.exc import DBAPIError
 
     Doc = docs(plain_bases(), period=True)
@@ -112,7 +112,7 @@ def test_many_threads_edit_one_row_that_none_has_locked(
         titles = [version.object.title for version in versions(session, session.get_one(Doc, key))]
         assert sorted(titles) == sorted(["0", *done])
         assert_sound(session, Doc, [])
-    # A conflict is an exception to the rule: row locks let most of them wait.
+    # Conflicts are rare: because of row locks, most transactions wait.
     assert not refused, Counter(f"{type(error).__name__}: {str(error)[:300]}" for error in refused)
 
 
@@ -147,7 +147,7 @@ def test_many_threads_update_and_delete_in_bulk(plain_bases: Any, engine_factory
 
 @pytest.mark.only_on(*SERVERS)
 def test_a_long_transaction_writes_after_a_shorter_one(plain_bases: Any, engine_factory: Callable[..., Engine]) -> None:
-    """Its time is from before the other's change: no period may end before it began, nor a moment have two versions."""
+    # Its time is before the other's change: no period may end before it began, and no moment have two versions.
     Doc = docs(plain_bases(), period=True)
     engine = engine_factory()
     Doc.metadata.create_all(engine)
@@ -203,7 +203,7 @@ def test_snapshots_end_in_a_serialization_failure_and_no_lost_version(
 
 @pytest.mark.only_on(*SERVERS)
 def test_two_restores_of_one_object(plain_bases: Any, engine_factory: Callable[..., Engine]) -> None:
-    """One brings it back; the other hears that it lives, or breaks the key of the table."""
+    # One restores it; the other gets an error, that it exists or of the primary key.
     Doc = docs(plain_bases())
     engine = engine_factory()
     Doc.metadata.create_all(engine)
@@ -287,7 +287,7 @@ def test_a_natural_key_is_taken_deleted_and_taken_again_by_threads(
                         session.delete(found)
                     session.commit()
             except (DBAPIError, StaleDataError):
-                pass  # Somebody was faster.
+                pass  # Another transaction was faster.
 
     all_well(together(*[job] * 4))
     with Session(engine) as session:

@@ -1,4 +1,4 @@
-"""Cost in statements: a few for a whole flush, and none for sessions in which nothing is versioned."""
+"""Cost in statements: a few for a whole flush, and none for sessions without versioned objects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from sqla_patterns.versioning import Versioned, as_of, version_at, versions
 from tests._support import count_statements
-from tests.versioning._world import docs, history_table, library, tick
+from tests.versioning._models import docs, history_table, library, tick
 
 SIZES = [1, 10, 1500]
 
@@ -34,7 +34,7 @@ def inserted(log: Any) -> list[str]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_updates(Doc: Any, session: Session, engine: Engine, size: int) -> None:
-    """One INSERT ... SELECT for each 500 rows or more, and the UPDATE that there is anyway."""
+    # One INSERT ... SELECT for each 500 rows or more, and the usual UPDATE.
     for doc in filled(session, Doc, size):
         doc.title = "b"
     with count_statements(engine) as log:
@@ -74,13 +74,13 @@ def test_inserts_cost_what_they_cost_without_history(
 
 
 def test_all_options_cost_one_statement_more(plain_bases: Any, session: Session, engine: Engine) -> None:
-    """The row of the revision."""
+    # The row of the revision.
     world = library(plain_bases())
     world.metadata.create_all(engine)
     session.add_all([world.Author(id=number, name="a") for number in range(1, 101)])
     with count_statements(engine) as log:
         session.flush()
-    # Keys of the user's own are looked up in the history.
+    # Keys that the user sets are looked up in the history.
     assert len(log.starting("SELECT")) <= 1, log.text
     session.commit()
     for author in session.scalars(select(world.Author)).all():
@@ -92,7 +92,7 @@ def test_all_options_cost_one_statement_more(plain_bases: Any, session: Session,
         session.delete(author)
     with count_statements(engine) as log:
         session.commit()
-    # No change of the key in books: there are none, and the unit of work asks for them only where they may be.
+    # No SELECT of books: the unit of work asks for them only if there may be some.
     assert len(log.starting("INSERT", "DELETE", "UPDATE")) <= 3, log.text
 
 
@@ -124,7 +124,7 @@ def test_an_idle_flush_and_a_clean_one_emit_nothing(Doc: Any, session: Session, 
 
 
 def test_reading_costs_one_statement(plain_bases: Any, session: Session, engine: Engine) -> None:
-    from tests.versioning._world import docs
+    from tests.versioning._models import docs
 
     Doc = docs(plain_bases(), period=True)
     Doc.metadata.create_all(engine)

@@ -1,4 +1,4 @@
-"""What a flush writes to the history: the old values, once a flush, whatever way the change came about."""
+"""What a flush writes to the history: the old values, once a flush, however the change was made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapped, Session, deferred, mapped_column, relationshi
 
 from sqla_patterns.versioning import Versioned, VersionOptions
 from tests._support import count_statements
-from tests.versioning._world import count, docs, history, history_class, history_table, natural_docs
+from tests.versioning._models import count, docs, history, history_class, history_table, natural_docs
 
 
 @pytest.fixture(name="Doc")
@@ -95,8 +95,7 @@ def test_an_object_that_is_changed_and_deleted_in_one_flush_keeps_what_was_store
 
 
 def test_no_wrapper_of_sessions_is_needed(Doc: Any, engine: Engine) -> None:
-    """History is written whichever session writes."""
-
+    # History is written whichever session writes.
     class Own(Session):
         pass
 
@@ -142,7 +141,7 @@ def test_expired_attributes_of_many_objects_are_compared_in_one_query(
         doc.title = f"t{number}" if number % 2 else "changed"
     with count_statements(engine) as log:
         session.flush()
-    # A look at the old values, the copy; the UPDATE with a new version and the one without.
+    # A SELECT of the old values, the copy; the UPDATE with a new version and the one without.
     assert len(log.starting("SELECT", "INSERT")) == 2, log.text
     assert history(session, Doc, "title") == [f"t{number}" for number in range(0, 20, 2)]
     session.commit()
@@ -180,7 +179,7 @@ def test_a_collection_that_changes_makes_no_version_of_its_owner(bases: Any, eng
 
 
 def test_json_and_mutables_changed_in_place_keep_the_old_value(bases: Any, engine: Engine, session: Session) -> None:
-    """Upstream stores the new one: nobody has seen the old value go."""
+    # Upstream stores the new value, as it does not notice the change.
     Base = bases()
 
     class Thing(Versioned, Base):
@@ -242,7 +241,7 @@ def test_deferred_and_binary_columns_are_copied_without_being_loaded(
 
 
 def test_computed_columns_are_copied(bases: Any, engine: Engine, session: Session) -> None:
-    """Upstream tries to insert into a generated column of the history table."""
+    # Upstream tries to insert into a generated column of the history table.
     Base = bases()
 
     class Box(Versioned, Base):
@@ -308,7 +307,7 @@ def test_a_sql_expression_as_a_value_is_a_change(Doc: Any, session: Session) -> 
 
 
 def family(base: Any, engine: Engine, **relation: Any) -> Any:
-    """Parents and versioned children; the children have no reference to their parent but the key."""
+    """Map parents and versioned children, which have no relationship to their parent, only the key."""
 
     class Parent(base):
         __tablename__ = "parent"
@@ -326,7 +325,7 @@ def family(base: Any, engine: Engine, **relation: Any) -> Any:
 
 
 def test_a_foreign_key_that_the_flush_sets_makes_a_version(plain_bases: Any, engine: Engine, session: Session) -> None:
-    """One-to-many without a backref: upstream looks before the key has changed."""
+    # One-to-many without a backref: upstream looks before the key has changed.
     Parent, Child = family(plain_bases(), engine)
     parent, child = saved(session, Parent(id=1)), saved(session, Child(id=1))
     parent.children.append(child)
@@ -387,7 +386,7 @@ def test_children_that_cascade_in_the_unit_of_work_leave_their_history(
 def test_children_that_cascade_in_the_database_leave_their_history(
     plain_bases: Any, engine: Engine, session: Session, versioned_parent: bool
 ) -> None:
-    """``passive_deletes`` and ``ON DELETE CASCADE``: the unit of work never sees these rows go, two levels deep."""
+    # ``passive_deletes`` and ``ON DELETE CASCADE``: the unit of work does not see these deletions, two levels deep.
     Base = plain_bases()
     mixins = (Versioned, Base) if versioned_parent else (Base,)
 
@@ -427,7 +426,7 @@ def test_children_that_cascade_in_the_database_leave_their_history(
 def test_children_whose_key_the_database_nulls_have_a_version_more(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    """``ON DELETE SET NULL`` changes rows behind the unit of work's back as much as CASCADE does."""
+    # ``ON DELETE SET NULL`` changes rows without the unit of work, as CASCADE deletes them.
     Base = plain_bases()
 
     class Parent(Base):
@@ -489,7 +488,7 @@ def test_a_natural_key_that_comes_back_goes_on_with_its_versions(bases: Any, eng
 
 
 def test_a_row_switch_in_one_flush_is_one_version(bases: Any, engine: Engine, session: Session) -> None:
-    """Deleting an object and adding another under its key is an UPDATE of the row."""
+    # Deleting an object and adding another under its key is an UPDATE of the row.
     Country = natural(bases(), engine)
     old = saved(session, Country(code="xx", name="a"))
     session.delete(old)
@@ -532,12 +531,12 @@ def test_a_primary_key_that_changes_keeps_the_history_of_the_old_one(
 
 
 def test_keys_of_deleted_rows_are_not_given_out_again_by_sqlite(bases: Any, engine: Engine, session: Session) -> None:
-    """A class with ``__table_args__`` of its own loses upstream's ``sqlite_autoincrement``, and two histories merge."""
+    # With ``__table_args__`` in the class, upstream's ``sqlite_autoincrement`` is lost, and two histories merge.
     Base = bases()
 
     class Thing(Versioned, Base):
         __tablename__ = "thing"
-        __table_args__ = {"comment": "of my own"}
+        __table_args__ = {"comment": "a comment"}
         id: Mapped[int] = mapped_column(primary_key=True, **({"init": False} if bases.kind == "dataclass" else {}))
         name: Mapped[str] = mapped_column(String(20))
 
@@ -568,7 +567,7 @@ def test_a_composite_key(bases: Any, engine: Engine, session: Session) -> None:
     assert history(session, Seat, "hall", "number", "version", "guest") == [("b", 1, 1, None)]
 
 
-# -- tables in the hands of the user ---------------------------------------------------------------
+# -- tables that the user defines ------------------------------------------------------------------
 
 
 def test_several_versioned_classes_in_one_flush(plain_bases: Any, engine: Engine, session: Session) -> None:
@@ -602,21 +601,21 @@ def test_several_versioned_classes_in_one_flush(plain_bases: Any, engine: Engine
 def test_a_table_trigger_or_default_of_the_database_is_what_history_copies(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    """The row is copied, and not what the session believes of it."""
+    # The row is copied, not the values in the session.
     Doc = docs(plain_bases())
     Doc.metadata.create_all(engine)
     doc = saved(session, Doc(title="a"))
     assert doc.title == "a"
     key = doc.id
     with session.no_autoflush:
-        session.connection().execute(update(Doc.__table__).values(body="behind the back"))
+        session.connection().execute(update(Doc.__table__).values(body="without the ORM"))
     doc.title = "b"
     session.commit()
-    assert history(session, Doc, "id", "title", "body") == [(key, "a", "behind the back")]
+    assert history(session, Doc, "id", "title", "body") == [(key, "a", "without the ORM")]
 
 
 def test_exclude_leaves_a_column_out_of_the_history(bases: Any, engine: Engine, session: Session) -> None:
-    """An excluded column is not in the history table, and a change of it alone makes no version."""
+    # An excluded column is not in the history table, and a change of it alone makes no version.
     Base = bases()
 
     class Page(Versioned, Base):

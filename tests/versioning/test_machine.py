@@ -1,4 +1,4 @@
-"""Anything that sessions do to versioned objects, at random, beside a model that is the list of all past states."""
+"""Random operations of sessions on versioned objects, compared with a model that lists all past states."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from sqla_patterns.versioning import (
     versioning_disabled,
     versions,
 )
-from tests.versioning._world import history, history_table, use_real_savepoints
+from tests.versioning._models import history, history_table, use_real_savepoints
 
 KEYS = st.sampled_from("abcd")
 ACTORS = st.sampled_from(["ann", "bob", None])
@@ -45,10 +45,10 @@ Values = dict[str, Any]
 
 
 class State:
-    """What is stored at one point of a transaction: the model."""
+    """The model: what is stored at one point of a transaction."""
 
     def __init__(self) -> None:
-        #: The current version of each living key: its number, and which of `Machine.values` it has.
+        #: The current version of each existing key: its number, and which of `Machine.values` it has.
         self.live: dict[str, tuple[int, int]] = {}
         #: What ended, by key: number, values, operation.
         self.past: dict[str, list[tuple[int, int, str]]] = {key: [] for key in "abcdef"}
@@ -64,7 +64,7 @@ class State:
 
 
 class Clock:
-    """A clock that goes on by a second whenever anybody looks."""
+    """A clock that advances by a second whenever it is read."""
 
     def __init__(self) -> None:
         self.at = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,7 +75,10 @@ class Clock:
 
 
 class VersionMachine(RuleBasedStateMachine):
-    """Two sessions take turns; each change is made through the ORM, by a bulk statement, or by the room's own functions."""
+    """Two sessions that take turns.
+
+    Each change is made through the ORM, by a bulk statement, or by a function of the package.
+    """
 
     engine: Engine
     Doc: Any
@@ -104,7 +107,7 @@ class VersionMachine(RuleBasedStateMachine):
         self.pruned = self.ending = False
         self.block: int | None = None
         self.counter = 0
-        self.mark()
+        self.store_moment()
 
     def teardown(self) -> None:
         if hasattr(self, "session"):
@@ -117,20 +120,20 @@ class VersionMachine(RuleBasedStateMachine):
 
     # -- the model -----------------------------------------------------------------------------
 
-    def fresh(self) -> int:
+    def next_counter(self) -> int:
         self.counter += 1
         return self.counter
 
-    def flushed(self) -> None:
-        """Bring the model's rows to what the session wanted."""
+    def apply_flush(self) -> None:
+        """Set the model's rows to what the session has flushed."""
         for key in "abcdef":
             new = self.wanted.get(key)
             old = self.stored.live.get(key)
             if old is None:
                 if new is not None:
-                    self.born(key, new)
+                    self.inserted(key, new)
             elif new is None:
-                self.died(key)
+                self.deleted(key)
             elif new != self.values[old[1]]:
                 self.changed(key, new)
         self.new.clear()
@@ -139,7 +142,7 @@ class VersionMachine(RuleBasedStateMachine):
         self.values.append(deepcopy(values))
         return len(self.values) - 1
 
-    def born(self, key: str, values: Values) -> None:
+    def inserted(self, key: str, values: Values) -> None:
         self.stored.live[key] = (self.stored.next_number(key), self.remember(values))
         self.stored.made[key] = self.block
 
@@ -152,40 +155,40 @@ class VersionMachine(RuleBasedStateMachine):
         self.stored.live[key] = (number + 1, self.remember(values))
         self.stored.made[key] = self.block
 
-    def died(self, key: str) -> None:
+    def deleted(self, key: str) -> None:
         number, index = self.stored.live.pop(key)
         past = self.stored.past[key]
         if self.granularity == "flush" or self.stored.made.pop(key, "other") != self.block:
             past.append((number, index, "delete"))
         elif past and past[-1][0] == number - 1 and past[-1][2] == "update":
-            # The deletion is what has ended the version before: the present one was never seen by anybody else.
+            # The deletion has ended the version before, as no other transaction has ever seen the present one.
             past[-1] = (*past[-1][:2], "delete")
 
-    def mark(self) -> None:
-        """Note the moment between this transaction and the next."""
+    def store_moment(self) -> None:
+        """Store a moment between this transaction and the next."""
         self.moments.append((self.clock(), {key: index for key, (_, index) in self.stored.live.items()}))
 
     # -- the session ---------------------------------------------------------------------------
 
     def flush(self) -> None:
         self.session.flush()
-        self.flushed()
+        self.apply_flush()
 
     def obj(self, key: str) -> Any:
         return self.new.get(key) or self.session.get_one(self.Doc, key)
 
     def reread(self) -> None:
-        """The session goes on from what is stored."""
+        """Set what the session expects to what is stored."""
         self.wanted = {key: deepcopy(self.values[index]) for key, (_, index) in self.stored.live.items()}
         self.new.clear()
 
     def commit_all(self) -> None:
         self.session.commit()
-        self.flushed()
+        self.apply_flush()
         self.savepoints.clear()
         self.stored.made.clear()
         self.committed = self.stored.copy()
-        self.mark()
+        self.store_moment()
         self.compare_all()
 
     # -- rules ---------------------------------------------------------------------------------
@@ -196,8 +199,8 @@ class VersionMachine(RuleBasedStateMachine):
         if key in self.wanted:
             return
         if key in self.stored.live:
-            self.flush()  # A row switch has a rule of its own.
-        values = {"title": f"t{self.fresh()}", "size": size, "data": {"k": 0}}
+            self.flush()  # There is another rule for row switches.
+        values = {"title": f"t{self.next_counter()}", "size": size, "data": {"k": 0}}
         self.new[key] = self.Doc(key=key, **deepcopy(values))
         self.session.add(self.new[key])
         self.wanted[key] = values
@@ -215,7 +218,7 @@ class VersionMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.wanted)))
         obj = self.obj(key)
         obj.title = "in between"
-        self.wanted[key]["title"] = obj.title = self.wanted[key]["title"] if back else f"t{self.fresh()}"
+        self.wanted[key]["title"] = obj.title = self.wanted[key]["title"] if back else f"t{self.next_counter()}"
 
     @precondition(lambda self: self.wanted)
     @rule(data=st.data())
@@ -230,7 +233,7 @@ class VersionMachine(RuleBasedStateMachine):
     @rule(data=st.data(), value=st.integers(0, 3))
     def mutate_in_place(self, data: Any, value: int) -> None:
         key = data.draw(st.sampled_from(sorted(self.wanted)))
-        obj = self.obj(key)  # which the session would let go of before the change
+        obj = self.obj(key)  # kept here, as the session might release it before the change
         obj.data["k"] = value
         self.wanted[key]["data"]["k"] = value
 
@@ -250,7 +253,7 @@ class VersionMachine(RuleBasedStateMachine):
         self.flush()
         key = data.draw(st.sampled_from(sorted(self.wanted)))
         self.session.delete(self.obj(key))
-        values = {"title": f"t{self.fresh()}", "size": 9, "data": {"k": 9}}
+        values = {"title": f"t{self.next_counter()}", "size": 9, "data": {"k": 9}}
         self.session.add(self.Doc(key=key, **deepcopy(values)))
         self.wanted[key] = values
         self.flush()
@@ -259,7 +262,7 @@ class VersionMachine(RuleBasedStateMachine):
     @rule(size=st.integers(0, 3), synchronize=st.sampled_from(["auto", "fetch", "evaluate", False]))
     def bulk_update(self, size: int, synchronize: Any) -> None:
         self.flush()
-        title = f"t{self.fresh()}"
+        title = f"t{self.next_counter()}"
         statement = update(self.Doc).where(self.Doc.size == size).values(title=title)
         self.session.execute(statement.execution_options(synchronize_session=synchronize))
         for key, values in self.wanted.items():
@@ -274,7 +277,7 @@ class VersionMachine(RuleBasedStateMachine):
     def bulk_update_by_key(self, data: Any) -> None:
         self.flush()
         keys = data.draw(st.lists(st.sampled_from(sorted(self.wanted)), min_size=1, unique=True))
-        rows = [{"key": key, "title": f"t{self.fresh()}"} for key in keys]
+        rows = [{"key": key, "title": f"t{self.next_counter()}"} for key in keys]
         self.session.execute(update(self.Doc), rows)
         for row in rows:
             self.wanted[row["key"]]["title"] = row["title"]
@@ -285,17 +288,17 @@ class VersionMachine(RuleBasedStateMachine):
         self.flush()
         self.session.execute(delete(self.Doc).where(self.Doc.size == size))
         self.wanted = {key: values for key, values in self.wanted.items() if values["size"] != size}
-        self.flushed()
+        self.apply_flush()
 
     @rule(size=st.integers(0, 3))
     def bulk_insert(self, size: int) -> None:
         self.flush()
         keys = [key for key in "abcd" if key not in self.wanted][:2]
         if keys:
-            rows = [{"title": f"t{self.fresh()}", "size": size, "data": {"k": 0}} for _ in keys]
+            rows = [{"title": f"t{self.next_counter()}", "size": size, "data": {"k": 0}} for _ in keys]
             self.session.execute(insert(self.Doc), [{"key": key, **row} for key, row in zip(keys, rows, strict=True)])
             self.wanted.update(zip(keys, rows, strict=True))
-            self.flushed()
+            self.apply_flush()
 
     @precondition(lambda self: any(self.stored.past[key] for key in self.stored.live))
     @rule(data=st.data())
@@ -325,7 +328,7 @@ class VersionMachine(RuleBasedStateMachine):
     def revise(self, actor: str | None, size: int) -> None:
         self.flush()
         with revision(self.session, actor=actor):
-            self.block = self.fresh()
+            self.block = self.next_counter()
             for key, values in self.wanted.items():
                 self.obj(key).size = size
                 values["size"] = size
@@ -335,11 +338,11 @@ class VersionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wanted and self.granularity == "flush")
     @rule(data=st.data())
     def edit_while_disabled(self, data: Any) -> None:
-        """The current version is overwritten: it has always been so, as far as the history tells."""
+        """Overwrite the current version: for the history, it has always been so."""
         self.flush()
         key = data.draw(st.sampled_from(sorted(self.wanted)))
         with versioning_disabled(self.session):
-            self.wanted[key]["title"] = self.obj(key).title = f"t{self.fresh()}"
+            self.wanted[key]["title"] = self.obj(key).title = f"t{self.next_counter()}"
             self.session.flush()
         _, index = self.stored.live[key]
         self.savepoint_barrier()
@@ -347,14 +350,14 @@ class VersionMachine(RuleBasedStateMachine):
         self.commit_all()
 
     def savepoint_barrier(self) -> None:
-        """Overwritten values are shared by all copies of the state: no way back before them."""
+        """Forget savepoints, as overwritten values are shared by all copies of the state."""
         while self.savepoints:
             self.savepoints.pop()[0].commit()
 
     @precondition(lambda self: self.wanted and self.granularity == "flush")
     @rule(data=st.data())
     def change_the_key(self, data: Any) -> None:
-        """The old rows stay under the old key; the number goes on, behind all that the new key has had."""
+        """Change a key: old rows stay under the old key; the number continues after those that the new key has had."""
         self.flush()
         old = data.draw(st.sampled_from(sorted(self.wanted)))
         new = data.draw(st.sampled_from([key for key in "abcdef" if key not in self.wanted]))
@@ -382,7 +385,7 @@ class VersionMachine(RuleBasedStateMachine):
         savepoint, state = self.savepoints.pop()
         if release:
             savepoint.commit()
-            self.flushed()
+            self.apply_flush()
         else:
             savepoint.rollback()
             self.stored = state
@@ -427,9 +430,9 @@ class VersionMachine(RuleBasedStateMachine):
                 assert obj.__dict__["version"] == rows[obj.key], obj.key
 
     def compare_all(self) -> None:
-        """The past of every moment is the model's; the history is too, row by row."""
+        """Check that the library's past of every moment, and its history row by row, are the model's."""
         session = self.session
-        # All of them in the end; here those that the last steps may have touched, and one in turn.
+        # All moments at the end; here those that the last steps may have changed, and one more in turn.
         some = [*self.moments[-2:], self.moments[self.counter % len(self.moments)]]
         for moment, expected in self.moments if self.ending else some:
             found = {each.key: told(each) for each in as_of(session, select(self.Doc), moment)}

@@ -1,4 +1,4 @@
-"""Transactions: one time and one version number each, savepoints, rollbacks, stale objects, per-transaction granularity."""
+"""Transactions: one time and version each, savepoints, rollbacks, stale objects, granularity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
 from sqla_patterns.versioning import RevisionLog, Versioned, as_of, revision, version_at, versions
-from tests.versioning._world import count, docs, history, history_table, tick, use_real_savepoints
+from tests.versioning._models import count, docs, history, history_table, tick, use_real_savepoints
 
 
 def make(base: Any, engine: Engine, **options: Any) -> Any:
@@ -71,7 +71,7 @@ def test_a_rolled_back_transaction_does_not_lend_its_time_to_the_next(
 def test_two_flushes_of_a_transaction_are_ordered_by_version(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    """Both have the transaction's time: what was true for no time is of no moment."""
+    # Both have the transaction's time, so the first one holds at no moment.
     Doc = make(plain_bases(), engine, period=True)
     doc = saved(session, Doc(title="a"))
     before = tick()
@@ -88,7 +88,7 @@ def test_two_flushes_of_a_transaction_are_ordered_by_version(
         assert version_at(session, Doc, doc.id, when).title == title
 
 
-def test_an_object_that_is_born_and_dies_in_one_transaction_was_never_there(
+def test_an_object_inserted_and_deleted_in_one_transaction_has_no_history(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
     Doc = make(plain_bases(), engine, period=True)
@@ -106,7 +106,7 @@ def test_an_object_that_is_born_and_dies_in_one_transaction_was_never_there(
 def test_a_clock_that_goes_back_leaves_every_moment_with_one_version(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    """Clocks of servers differ, and a long transaction's time is earlier than those that committed in the meantime."""
+    # Clocks of servers differ, and a long transaction's time is earlier than those that committed in the meantime.
     Doc = make(plain_bases(), engine, period=True)
     doc = saved(session, Doc(title="a"))
     key = doc.id
@@ -270,7 +270,7 @@ def test_an_optimistic_conflict_is_stale_data(
 def test_without_locking_the_last_writer_wins_and_the_history_has_both(
     plain_bases: Any, engine_factory: Callable[..., Engine], how: str
 ) -> None:
-    """The version in memory is not that of the row; the history follows the row."""
+    # The version in memory is not that of the row; the history has that of the row.
     Doc = docs(plain_bases(), period=True, operation=True)
     engine = engine_factory()
     Doc.metadata.create_all(engine)
@@ -329,8 +329,8 @@ def test_granularity_of_a_transaction_for_bulk_statements_of_several_rows(
     assert [session.get_one(Doc, key).version for key in keys] == [2, 2]
 
 
-def test_granularity_of_a_transaction_and_birth(plain_bases: Any, engine: Engine, session: Session) -> None:
-    """Changes after the INSERT belong to the first version."""
+def test_granularity_of_a_transaction_and_an_insert(plain_bases: Any, engine: Engine, session: Session) -> None:
+    # Changes after the INSERT belong to the first version.
     Doc = make(plain_bases(), engine, granularity="transaction", period=True)
     doc = Doc(title="a")
     session.add(doc)
@@ -341,7 +341,7 @@ def test_granularity_of_a_transaction_and_birth(plain_bases: Any, engine: Engine
 
 
 def test_granularity_of_a_transaction_and_death(plain_bases: Any, engine: Engine, session: Session) -> None:
-    """Changed and deleted in one transaction: the version before it is what the deletion ended."""
+    # Changed and deleted in one transaction: the deletion has ended the version before.
     Doc = make(plain_bases(), engine, granularity="transaction", operation=True, period=True)
     doc = saved(session, Doc(title="a"))
     key = doc.id
@@ -358,7 +358,7 @@ def test_granularity_of_a_transaction_and_death(plain_bases: Any, engine: Engine
 def test_granularity_of_a_transaction_ends_with_a_savepoint_that_is_rolled_back(
     plain_bases: Any, engine: Engine, session: Session
 ) -> None:
-    """What the savepoint had made is gone: the change after it makes the version anew."""
+    # What the savepoint wrote was rolled back, so that the change after it makes the version again.
     Doc = make(plain_bases(), engine, granularity="transaction", period=True)
     doc = saved(session, Doc(title="a"))
     with session.begin_nested() as savepoint:
@@ -376,7 +376,7 @@ def test_granularity_of_a_transaction_ends_with_a_savepoint_that_is_rolled_back(
 
 
 def test_granularity_of_a_transaction_by_revisions(plain_bases: Any, engine: Engine, session: Session) -> None:
-    """Two people in one transaction make two versions: a version has one maker."""
+    # Two people in one transaction make two versions, as a version has one revision.
     base = plain_bases()
 
     class Revision(RevisionLog, base):

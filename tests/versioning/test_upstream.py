@@ -1,4 +1,4 @@
-"""SQLAlchemy's own suite for the recipe passes, as it is, on the library."""
+"""SQLAlchemy's own suite for the recipe passes unchanged with the library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(420)
 
 @pytest.fixture
 def cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that stays between runs, unless pytest was told to keep nothing."""
+    """Return a folder that is kept between runs, unless pytest was told to keep nothing."""
     cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
     return tmp_path_factory.getbasetemp() if cache is None else cache.mkdir("sqlalchemy_examples")
 
@@ -28,6 +28,6 @@ def test_the_suite_of_upstream_passes_unchanged_beside_a_shim_of_two_lines(cache
 
 
 def test_the_same_run_passes_on_the_recipe_itself(cache: Path, tmp_path: Path) -> None:
-    """What the test above runs is upstream's suite and nothing less."""
+    # The test above runs upstream's complete suite.
     passed, output = run_upstream(cache, tmp_path, fetch(cache, "history_meta.py"))
     assert passed == CASES, output
