@@ -1,7 +1,8 @@
 """Race contestants against each other in one process and hold them to limits.
 
-A contestant is a generator function that takes the engine. What it does before its only ``yield`` is preparation; it yields
-the function to be timed and gets back what that returned; then it checks the result, so that nobody wins by doing
+A contestant is a generator function that takes the engine. What it does before its only ``yield`` is preparation; it
+yields the function to be timed and gets back what that returned; then it checks the result, so that nobody wins by
+doing
 nothing::
 
     def walk(engine: Engine) -> Contestant[int]:
@@ -13,9 +14,10 @@ Contestants take turns, so that whatever else the machine does hits all of them.
 count, which warms caches; one that `Benchmark.race` is told to run once has none. Garbage is collected before and not
 during the timed part, as in `timeit`. Statements are calls of the driver's cursor: an ``executemany`` is one.
 
-Time is that of the wall clock, and on SQLite, which works in this process, the CPU time of the process: it hardly depends on
-what else the machine does. A ratio compares the best rounds, and limits are about that: other processes only ever add time. The ratio of the medians
-stands beside it; where the two differ much, the machine was too busy, or there were too few rounds.
+Time is that of the wall clock, and on SQLite, which works in this process, the CPU time of the process: it hardly
+depends on what else the machine does. A ratio compares the best rounds, and limits are about that: other processes only
+ever add time. The ratio of the medians stands beside it; where the two differ much, the machine was too busy, or there
+were too few rounds.
 """
 
 from __future__ import annotations
@@ -66,7 +68,10 @@ class Race:
     def at_most(
         self, name: str, *, ratio: float | None = None, of: str | None = None, statements: int | None = None
     ) -> None:
-        """Print PASS or FAIL: `ratio` times the time of `of`, which is the reference if not given, and so many statements."""
+        """Print PASS or FAIL: at most `ratio` times the time of `of`, and at most so many statements.
+
+        `of` is the reference if it is not given.
+        """
         if ratio is not None:
             found = self.ratio(name, of)
             self.bench.judge(found <= ratio, f"{name}: {found:.2f} x {of or self.reference!r}, limit {ratio:g}")
@@ -78,7 +83,8 @@ class Race:
         width = max(map(len, self.seconds))
         print(f"\n{title}")
         print(
-            f"  {'milliseconds':<{width}}  {'best':>9}  {'median':>9}  {'worst':>9}  rounds  statements   ratio  of medians"
+            f"  {'milliseconds':<{width}}  {'best':>9}  {'median':>9}  {'worst':>9}  rounds  statements   ratio"
+            "  of medians"
         )
         for name, seconds in self.seconds.items():
             best, middle, worst = (1000 * measure(seconds) for measure in _MEASURES)

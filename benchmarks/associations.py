@@ -1,7 +1,8 @@
-"""Assign a list of association members anew: this package, SQLAlchemy's own proxy, and no proxy at all.
+"""Reassign a list of association members: this package, SQLAlchemy's own proxy, and no proxy at all.
 
-Each round assigns the members that are there already, in reverse, and flushes. SQLAlchemy's proxy makes all rows anew. Without a proxy the
-association objects are assigned to the relationship. Prints the median, the statements, and the ratio to that.
+Each round assigns the members that are there already, in reverse, and flushes. SQLAlchemy's proxy makes all rows again.
+Without a proxy the association objects are assigned to the relationship. Prints the median, the statements, and the
+ratio to that.
 """
 
 from __future__ import annotations

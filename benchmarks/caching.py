@@ -1,11 +1,13 @@
 """Measure cached reads beside plain loads: ``python benchmarks/caching.py [--url URL] [--redis URL] [--rounds 40]``.
 
-The yardsticks are the plain ORM query, the upstream recipe (``examples/dogpile_caching``: whole instances, frozen and pickled, merged into the
-session on a hit), written out here in its behaviour, and ``advanced_alchemy``'s repository cache where it is installed
-(``pip install advanced-alchemy``). A hit that is slower than the query has not paid; the last column says so.
+The yardsticks are the plain ORM query, the upstream recipe (``examples/dogpile_caching``: whole instances, frozen and
+pickled, merged into the session on a hit), written out here in its behaviour, and ``advanced_alchemy``'s repository
+cache where it is installed (``pip install advanced-alchemy``). A hit that is slower than the query has not paid; the
+last column says so.
 
-Microseconds are the lower quartile of the rounds: of CPU time on SQLite, which works in this process, of wall time where a server has a part.
-Without ``--redis`` there is no Redis; ``--redis redis://127.0.0.1:6379/0`` adds it, under keys with a random prefix.
+Microseconds are the lower quartile of the rounds: of CPU time on SQLite, which works in this process, of wall time
+where a server has a part. Without ``--redis`` there is no Redis; ``--redis redis://127.0.0.1:6379/0`` adds it, under
+keys with a random prefix.
 """
 
 from __future__ import annotations
@@ -112,7 +114,10 @@ class Recipe:
 
 
 def measure(jobs: list[Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter) -> list[float]:
-    """The lower quartile of microseconds of each job. Jobs alternate, so that a slow moment of the machine hits all."""
+    """Return the lower quartile of microseconds of each job.
+
+    Jobs alternate, so that a slow moment of the machine hits all.
+    """
     times: list[list[float]] = [[] for _ in jobs]
     for job in jobs:
         job()
@@ -143,7 +148,7 @@ class Bench:
         self.backends = ["memory", "memory_pickle", *(["redis"] if redis_url else [])]
 
     def clock(self, backend: str) -> Callable[[], float]:
-        """CPU time where all of the work is done in this process: it hardly depends on what else the machine does."""
+        """Return CPU time where this process does all of the work: it hardly depends on what else the machine does."""
         alone = self.engine.dialect.name == "sqlite" and backend != "redis"
         return time.process_time if alone else time.perf_counter
 

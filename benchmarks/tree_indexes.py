@@ -1,10 +1,11 @@
 """What an index of a tree costs and gives: `TreeNode` bare and with each index, and sqlalchemy_mptt, on 11,111 nodes.
 
-The tree of `trees.py`: a root and ten children each on four levels. "none" is the bare `TreeNode`, whose predicates are recursive
-queries. No timed part commits, and each result is checked against the links in the table and by `verify_tree`.
+The tree of `trees.py`: a root and ten children each on four levels. "none" is the bare `TreeNode`, whose predicates are
+recursive queries. No timed part commits, and each result is checked against the links in the table and by
+`verify_tree`.
 
-sqlalchemy_mptt has one round where it needs seconds: ``--skip mptt`` leaves it out. `LtreePath` runs on PostgreSQL, and needs
-the extension ltree, which the script creates.
+sqlalchemy_mptt has one round where it needs seconds: ``--skip mptt`` leaves it out. `LtreePath` runs on PostgreSQL, and
+needs the extension ltree, which the script creates.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def classes(engine: Engine) -> dict[str, type[Any]]:
 
 
 def fill(engine: Engine, cls: type[Any]) -> None:
-    """The tree with the keys of `trees.shape`, and its index."""
+    """Insert the tree with the keys of `trees.shape`, and its index."""
     if cls is Mptt:
         fresh(engine, cls, filled=True)
         return
@@ -145,7 +146,7 @@ def inserts_nested(cls: type[Any]) -> Any:
 
 
 def appends(cls: type[Any]) -> Any:
-    """One more leaf below the first of the third level, everything loaded: all but a few nodes come after it."""
+    """Append a leaf below the first of the third level, everything loaded: all but a few nodes come after it."""
 
     def append(session: Session, parent: Any) -> None:
         session.add(cls(name="new", parent=parent) if cls is not Mptt else cls(name="new", parent_id=parent.id))
@@ -232,7 +233,7 @@ def write_races(bench: Benchmark) -> None:
 
 
 def reads(cls: type[Any], criteria: Callable[[Any], Any], key: int, expected: int) -> Any:
-    """Keys only, of which the loading of objects, the same for all, does not cover the difference."""
+    """Read keys only, of which the loading of objects, the same for all, does not cover the difference."""
 
     def start(engine: Engine) -> Contestant[Sequence[Any]]:
         with Session(engine) as session:

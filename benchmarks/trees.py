@@ -94,7 +94,8 @@ class PlainKeyed(Base):
     )
 
 
-# sqlalchemy_mptt writes foreign keys with names of tables and has no annotations: a declarative class of the older style.
+# sqlalchemy_mptt writes foreign keys with names of tables and has no annotations: a declarative class of the older
+# style.
 class Mptt(BaseNestedSets, Base):
     __tablename__ = "mptt"
 
@@ -106,7 +107,7 @@ class Mptt(BaseNestedSets, Base):
 
 
 def shape() -> Iterator[tuple[int, int | None, int]]:
-    """``(key, key of the parent, position)`` level by level: the root is 1, its children 2 to 11, and so on."""
+    """Yield ``(key, key of the parent, position)`` level by level: the root is 1, its children 2 to 11, and so on."""
     yield ROOT, None, 0
     for key in range(2, NODES + 1):
         yield key, (key - 2) // WIDTH + 1, (key - 2) % WIDTH
@@ -117,7 +118,7 @@ def first_child(key: int) -> int:
 
 
 def depth_first() -> list[tuple[int, int | None, int]]:
-    """The same, each node behind its parent and before its next sibling: the order that sqlalchemy_mptt likes best."""
+    """Return the same, each node after its parent and before its next sibling: the best order for sqlalchemy_mptt."""
     level_order = list(shape())
     found: list[tuple[int, int | None, int]] = []
     stack = [ROOT]
@@ -130,14 +131,14 @@ def depth_first() -> list[tuple[int, int | None, int]]:
 
 
 def nested(key: int = ROOT) -> dict[str, object]:
-    """The same tree as data for `insert_tree`."""
+    """Return the same tree as data for `insert_tree`."""
     first = first_child(key)
     children = [nested(child) for child in range(first, first + WIDTH) if child <= NODES]
     return {"name": f"n{key}", "children": children} if children else {"name": f"n{key}"}
 
 
 def rows_of(cls: type[Any]) -> list[dict[str, Any]]:
-    """Rows with keys for a Core INSERT into the table of `cls`."""
+    """Return rows with keys for a Core INSERT into the table of `cls`."""
     rows: list[dict[str, Any]] = [
         {"id": key, "name": f"n{key}", "parent_id": parent, "position": position} for key, parent, position in shape()
     ]
@@ -167,7 +168,7 @@ def number_nested_sets(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def fresh(engine: Engine, cls: type[Any], *, filled: bool = False) -> None:
-    """Empty the table of `cls` by making it anew; fill it with the tree if asked to."""
+    """Empty the table of `cls` by making it again; fill it with the tree if asked to."""
     table: Table = cls.__table__
     # An index may keep a table of its own, which refers to this one.
     referring = {
@@ -195,7 +196,7 @@ def session_for(engine: Engine, cls: type[Any]) -> Session:
 
 
 def verify_tree_in_table(session: Session, cls: type[Any]) -> None:
-    """The table holds the tree, whatever its keys: each path of names is what the shape says."""
+    """Check that the table holds the tree, whatever its keys: each path of names is what the shape says."""
     table = cls.__table__
     found = {
         key: (name, parent)
@@ -230,7 +231,7 @@ def keys_below(session: Session, cls: type[Any], key: int) -> set[int]:
 
 
 def walk_list(top: Any) -> tuple[int, int]:
-    """How many nodes there are, and how many of them say their parent right."""
+    """Count the nodes, and how many of them say their parent right."""
     count = right = 0
     stack = [(top, None)]
     while stack:
@@ -264,7 +265,7 @@ def loads(cls: type[Any], load: Callable[[Session], Any], walk: Callable[[Any], 
 
 
 def linked_by_hand(cls: type[Any], *order: Any) -> Callable[[Session], Any]:
-    """The least that a plain ORM load with links needs: one pass, one `set_committed_value` for each link."""
+    """Do the least that a plain ORM load with links needs: one pass, one `set_committed_value` for each link."""
     statement = select(cls).order_by(*order)
 
     def load(session: Session) -> Any:
@@ -297,7 +298,7 @@ def mptt_loads(session: Session) -> Any:
 
 
 def mptt_dicts(engine: Engine) -> Contestant[int]:
-    """What get_tree offers without further SQL: dictionaries around the nodes, without parents."""
+    """Read what get_tree offers without further SQL: dictionaries around the nodes, without parents."""
 
     def load_and_walk() -> int:
         stack = list(Mptt.get_tree(session))
@@ -353,7 +354,7 @@ def adds(cls: type[Any]) -> Any:
 
 
 def build_mptt(key: int, parent: int | None, position: int, nodes: dict[int, Any]) -> Any:
-    """A node with its keys given, so that the flush keeps to the order in which nodes were added.
+    """Return a node with its keys given, so that the flush keeps to the order in which nodes were added.
 
     With ``parent=`` it would insert level by level, which takes this peer minutes on PostgreSQL.
     """
@@ -447,7 +448,7 @@ def through_the_session(session: Session, node: Any) -> None:
 
 
 def core_delete(session: Session, node: Any) -> None:
-    """The least: one statement, though the session does not learn of it."""
+    """Do the least: one statement, though the session does not learn of it."""
     table: Any = type(node).__table__
     # Nested: sqlite3 opens a transaction before DELETE only where the statement begins with that word.
     down = select(table.c.id).where(table.c.id == MOVED).cte(recursive=True, nesting=True)

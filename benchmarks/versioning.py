@@ -1,9 +1,10 @@
 """Histories of 1,000 rows: sqla_patterns.versioning, plain SQLAlchemy and SQLAlchemy-Continuum.
 
-A row has a key and five columns. A timed part makes the change to 1,000 objects and flushes it, without a commit. "Plain" is a class of the same
-columns without history; "upstream's columns" is `Versioned` without options; "all options" has periods, operations and revisions. "Continuum" is
-SQLAlchemy-Continuum as ``make_versioned()`` leaves it; its listeners are on only while it runs, since they look at every flush and statement
-of the process. Its history is written after the image, ours before: each is checked for what it promises.
+A row has a key and five columns. A timed part makes the change to 1,000 objects and flushes it, without a commit.
+"Plain" is a class of the same columns without history; "upstream's columns" is `Versioned` without options; "all
+options" has periods, operations and revisions. "Continuum" is SQLAlchemy-Continuum as ``make_versioned()`` leaves it;
+its listeners are on only while it runs, since they look at every flush and statement of the process. Its history is
+written after the image, ours before: each is checked for what it promises.
 
 ``--skip Continuum`` leaves the slow peer out.
 """
@@ -129,7 +130,7 @@ def history_of(cls: Any) -> Any:
 
 @contextmanager
 def filled(engine: Engine, cls: Any, *, rows: int = ROWS) -> Generator[Session, None, None]:
-    """A session with `rows` rows and an empty history; nothing of it stays."""
+    """Yield a session with `rows` rows and an empty history; nothing of it stays."""
     with Session(engine) as session:
         if rows:
             session.execute(insert(cls), [{"id": number, **values(number)} for number in range(1, rows + 1)])
@@ -214,14 +215,14 @@ def updating_in_bulk(cls: Any) -> Callable[[Engine], Contestant[None]]:
 
 
 def reading(engine: Engine) -> Contestant[int]:
-    """The current rows of a class without history."""
+    """Read the current rows of a class without history."""
     with filled(engine, Plain) as session:
         session.connection()
         yield lambda: len([obj.name for obj in session.scalars(select(Plain))])
 
 
 def reading_the_past(engine: Engine) -> Contestant[int]:
-    """All rows as they were before half of them changed and a tenth went."""
+    """Read all rows as they were before half of them changed and a tenth went."""
     with filled(engine, Full) as session:
         time.sleep(0.002)
         moment = datetime.now(UTC)
@@ -235,7 +236,7 @@ def reading_the_past(engine: Engine) -> Contestant[int]:
 
 
 def reading_the_past_of_the_peer(engine: Engine) -> Contestant[int]:
-    """The versions that were valid, by a query of one's own; for objects, as theirs are documented."""
+    """Read the versions that were valid, by a query of one's own; for objects, as theirs are documented."""
     with continuum(), filled(engine, Peer, rows=0) as session:
         session.add_all([Peer(**values(number)) for number in range(ROWS)])
         session.commit()
