@@ -2,7 +2,8 @@
 
     nox --list
     nox -s "tests-3.12(2.1)" -- --db sqlite --db postgresql
-    nox -s "typing-3.11(2.0)" docs wheel
+    nox -s "tests-3.11(2.0)" -- types
+    nox -s docs wheel
 
 A missing interpreter is skipped on a developer's machine and is an error where CI is set.
 """
@@ -37,20 +38,17 @@ def _install(session: nox.Session, *groups: str, sqlalchemy: str | None = None) 
 @nox.session(python=PYTHONS)
 @SERIES
 def tests(session: nox.Session, sqlalchemy: str) -> None:
-    """Run the suite; arguments go to pytest, as in ``-- --db postgresql``."""
-    _install(session, "test", sqlalchemy=sqlalchemy)
-    # The checkers run in the session `typing`.
-    session.run("pytest", "-n", "auto", "--ignore=tests/test_typing.py", *session.posargs)
+    """Run the suite, with arguments for pytest as in ``-- --db postgresql``; with ``-- types``, the checkers instead.
 
-
-@nox.session(python=PYTHONS)
-@SERIES
-def typing(session: nox.Session, sqlalchemy: str) -> None:
-    """Check the types with mypy and pyright, both strict, and the files of tests/typing with both."""
+    These are mypy and pyright, both strict, and the files of tests/typing with both. One environment serves both.
+    """
     _install(session, "test", "lint", sqlalchemy=sqlalchemy)
-    session.run("mypy")
-    session.run("pyright", "--project", "pyproject.toml", "--pythonpath", str(Path(session.bin) / "python"))
-    session.run("pytest", "-q", "tests/test_typing.py")
+    if session.posargs == ["types"]:
+        session.run("mypy")
+        session.run("pyright", "--project", "pyproject.toml", "--pythonpath", str(Path(session.bin) / "python"))
+        session.run("pytest", "-q", "tests/test_typing.py")
+    else:
+        session.run("pytest", "-n", "auto", "--ignore=tests/test_typing.py", *session.posargs)
 
 
 @nox.session
