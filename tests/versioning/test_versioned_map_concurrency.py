@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
+from sqla_patterns.exceptions import StateError
 from sqla_patterns.versioning import StaleVersionError, delete_stream, get_current
 from tests._support import Outcome, together
 from tests.versioning._versioned_maps import configs, count_rows, past, saved
@@ -137,6 +138,39 @@ def test_a_stream_that_is_deleted_while_it_is_written_is_gone(world: Any) -> Non
         # Nothing was written again, since a writer stops where it finds no stream.
         assert past(session, cls, tenant="t1") == []
         assert count_rows(session, cls) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_writer_whose_snapshot_has_a_deleted_stream_is_told(world: Any, shares: bool) -> None:
+    cls, engine = world
+    with Session(engine.execution_options(isolation_level="REPEATABLE READ")) as one, Session(engine) as two:
+        ours = get_current(one, cls, tenant="t1")
+        delete_stream(two, cls, tenant="t1")
+        two.commit()
+        if not shares:
+            ours.clear()
+        ours["c"] = 1
+        # PostgreSQL refuses to lock a row that is in the snapshot and not there any more.
+        told = OperationalError if engine.dialect.name == "postgresql" else StaleVersionError
+        with pytest.raises(told):
+            one.commit()
+    with Session(engine) as session:
+        assert count_rows(session, cls) == (0, 0, 0)
+
+
+def test_delete_of_loaded_versions_sees_a_version_that_its_snapshot_has_not(world: Any) -> None:
+    cls, engine = world
+    with Session(engine.execution_options(isolation_level="REPEATABLE READ")) as one, Session(engine) as two:
+        ours = get_current(one, cls, tenant="t1")
+        get_current(two, cls, tenant="t1")["c"] = 1
+        two.commit()
+        one.delete(ours)
+        # PostgreSQL's snapshot has no later version; its foreign keys have: the next shares a value of this one.
+        told = OperationalError if engine.dialect.name == "postgresql" else StateError
+        with pytest.raises(told):
+            one.commit()
+    with Session(engine) as session:
+        assert [number for number, _ in past(session, cls, tenant="t1")] == [1, 2]
 
 
 def test_streams_do_not_wait_for_each_other(world: Any) -> None:

@@ -37,7 +37,9 @@ def checked_deletes(session: Session, deleted: list[tuple[MappedObject, MapConfi
             statement = select(config.pk, *columns)
             if columns:
                 statement = statement.where(tuple_(*columns).in_(batch) if len(columns) > 1 else key_in(columns, batch))
-            rows = session.execute(structural(statement), bind_arguments={"mapper": config.mapper}).all()
+            # A version that another transaction is adding must be seen.
+            statement = structural(statement.with_for_update())
+            rows = session.execute(statement, bind_arguments={"mapper": config.mapper}).all()
             for pk, *stream in rows:
                 if pk not in keys:
                     raise StateError(

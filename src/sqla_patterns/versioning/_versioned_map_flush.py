@@ -44,7 +44,7 @@ from ._versioned_map_session import Former, SessionMaps, known_maps, maps_of
 def before_flush(session: Session, context: object, instances: object) -> None:
     """Listen for ``before_flush``: make versions after all other listeners."""
     # Listeners of a session come after those of its class; ours is to be the last of both.
-    if next(maps_in((*session.new, *session.dirty, *session.deleted)), None) is not None:
+    if _has_maps(session):
         called = has_own_listeners(session)
         listen_last(session, of_class=before_flush, of_session=_before_flush_of_session)
         # A listener that is added to a session which had none is called from the next flush on.
@@ -59,7 +59,13 @@ def after_transaction_create(session: Session, transaction: SessionTransaction) 
 
 
 def _before_flush_of_session(session: Session, context: object, instances: object) -> None:
-    _make_versions(session)
+    if _has_maps(session) or known_maps(session) is not None:
+        _make_versions(session)
+
+
+def _has_maps(session: Session) -> bool:
+    """Return whether the flush has maps to look at."""
+    return next(maps_in((*session.new, *session.dirty, *session.deleted)), None) is not None
 
 
 def _make_versions(session: Session) -> None:

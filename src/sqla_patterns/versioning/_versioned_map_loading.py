@@ -34,7 +34,9 @@ def load_rows(session: Session, config: MapConfig, objects: Sequence[MappedObjec
             unknown[cast("Any", state.key)[1]] = state
     for keys in chunks(unknown):
         statement = select(config.pk, *map(config.column, names)).where(key_in([config.pk], keys))
-        rows = session.execute(structural(statement), bind_arguments={"mapper": config.mapper})
+        # A plain SELECT of MariaDB would still find a row that was deleted since the transaction began.
+        statement = structural(statement.with_for_update(read=True, key_share=True))
+        rows = session.execute(statement, bind_arguments={"mapper": config.mapper})
         found = {(row[0],): row[1:] for row in rows}
         for key in keys:
             if key not in found:

@@ -123,8 +123,10 @@ def delete_stream(session: SyncSession, entity: type[VersionedMap[Any]], /, **st
     plain.flush()
     pk = getattr(entity, config.pk_attribute)
     deleted = 0
-    # Another transaction may have added a version in the meantime, for which the statements waited.
-    while keys := list(plain.scalars(select(pk).where(*conditions))):
+    # The lock waits for versions that are being written, and reads what is stored now, where a plain SELECT of MariaDB
+    # reads what was stored when the transaction began. PostgreSQL may show the version that it waited for only to the
+    # next statement.
+    while keys := list(plain.scalars(select(pk).where(*conditions).with_for_update())):
         delete_values(plain, config, keys)
         for batch in chunks(keys):
             plain.execute(
