@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sqlite3
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
+import aiosqlite
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -360,3 +364,47 @@ async def test_binds_by_class_find_their_engine(runner: asyncio.Runner, pooled: 
         await connection.run_sync(Base.metadata.create_all)
     maker = async_sessionmaker(binds={Base: pooled})
     assert await gather_scalars(maker, [select(Author), select(Author.name)]) == [[], []]
+
+
+# -- what a cancelled statement has locked -----------------------------------------------------------------------------
+
+
+@pytest.mark.only_on("sqlite")
+@pytest.mark.parametrize("calls", [False, True])
+async def test_a_cancelled_read_leaves_no_lock(
+    runner: asyncio.Runner, maker: Maker, pooled: AsyncEngine, monkeypatch: pytest.MonkeyPatch, calls: bool
+) -> None:
+    reading = asyncio.Event()
+    fetchall = aiosqlite.Cursor.fetchall
+
+    async def fetch_slowly(cursor: aiosqlite.Cursor) -> Iterable[sqlite3.Row]:
+        # SQLite holds its lock from the first row to the last, or until the cursor is gone.
+        reading.set()
+        await asyncio.sleep(5)
+        return await fetchall(cursor)
+
+    async def read(session: AsyncSession) -> list[str]:
+        found = await session.scalars(select(Author.name))
+        return list(found)
+
+    async def fail(session: AsyncSession) -> None:
+        await reading.wait()
+        raise ValueError("no")
+
+    gc.disable()
+    try:
+        with monkeypatch.context() as patched, pytest.raises((ValueError, asyncio.CancelledError)):
+            patched.setattr(aiosqlite.Cursor, "fetchall", fetch_slowly)
+            if calls:
+                await gather_calls(maker, read, fail)
+            else:
+                gather = asyncio.ensure_future(gather_scalars(maker, [select(Author.name)]))
+                await reading.wait()
+                gather.cancel()
+                await gather
+        async with pooled.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+            await connection.execute(insert(Author).values(id=10, name="written"))
+            await connection.commit()
+    finally:
+        gc.enable()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine
@@ -164,8 +165,10 @@ async def open_session(source: SessionSource) -> AsyncGenerator[AsyncSession, No
         except Exception as further:  # noqa: BLE001 - the first error says what has happened
             error.add_note(f"Closing the session has failed, too: {type(further).__name__}: {further}")
         raise
-    except BaseException:
-        # The driver may be in the middle of an answer, so that the connection is of no further use.
+    except BaseException as error:
+        # The driver may be in the middle of an answer, so that the connection is of no further use. SQLite keeps its
+        # lock as long as there is a cursor, also on a connection that is closed, and these frames have it.
+        clear_frames(error.__traceback__)
         await finish(session.close() if source.shares_connection else session.invalidate())
         raise
     else:
