@@ -12,8 +12,10 @@ Context managers that emit no SQL of their own work with async sessions as well;
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from .exceptions import InvalidArgumentError
@@ -25,6 +27,32 @@ if TYPE_CHECKING:
 # Scoped sessions are invariant in their session: scoped_session[Session] would refuse one of a user's own class.
 SyncSession: TypeAlias = "Session | scoped_session[Any]"
 AnySession: TypeAlias = "Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]"
+
+
+class SeveralDatabases:
+    """Base of sessions over several databases: what packages that do not know them ask.
+
+    Whoever asks a session for the connection of a *class* is given that of the object within `database_of()`.
+    """
+
+    @property
+    def statement_dialect(self) -> Dialect:
+        """Return the dialect that all of the databases have."""
+        raise NotImplementedError
+
+    def on_database_of(self, obj: object) -> AbstractContextManager[None]:
+        """Return a block in which connections that nothing else decides are those of the database of `obj`."""
+        raise NotImplementedError
+
+
+def database_of(session: Session, obj: object) -> AbstractContextManager[None]:
+    """Return a block in which a session gives out connections to the database that `obj` is in.
+
+    It does nothing for a session with one database, and where `obj` is not an object but its class.
+    """
+    if isinstance(session, SeveralDatabases) and not isinstance(obj, type):
+        return session.on_database_of(obj)
+    return nullcontext()
 
 
 def resolve_session(session: AnySession, function: str) -> Session:

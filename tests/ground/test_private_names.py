@@ -637,6 +637,72 @@ def test_without_one_of_its_names_no_statement_is_qualified(missing: PrivateName
         qualified(select(Owner), Owner.id == 1)
 
 
+NEEDED_TO_DIVIDE = (
+    _names.LIMIT,
+    _names.OFFSET,
+    _names.FETCH,
+    _names.DISTINCT,
+    _names.DISTINCT_ON,
+    _names.ORDER_BY_CLAUSES,
+    _names.GROUP_BY_CLAUSES,
+    _names.HAVING_CRITERIA,
+    _names.RAW_COLUMNS,
+    _names.INDEPENDENT_CTES,
+    _names.AUTO_CORRELATE,
+    _names.CORRELATE,
+    _names.CORRELATE_EXCEPT,
+    _names.PROXY_SET,
+    _names.CLONED_SET,
+    _names.RESULT_METADATA,
+    _names.RESULT_UNIQUE,
+)
+
+
+@pytest.mark.parametrize("name", NEEDED_TO_DIVIDE, ids=str)
+def test_without_a_clause_statements_are_not_divided_between_shards(name: PrivateName, gone: Gone) -> None:
+    assert _sqlalchemy.parts_of(select(Owner).limit(1)).limit is not None
+    gone(name)
+    with pytest.raises(StateError, match="cannot be divided"):
+        _sqlalchemy.parts_of(select(Owner).limit(1))
+
+
+def test_without_cache_keys_each_statement_is_analysed(gone: Gone) -> None:
+    assert _sqlalchemy.form_of(select(Owner)) is not None
+    gone(_names.CACHE_KEY)
+    assert _sqlalchemy.form_of(select(Owner)) is None
+
+
+def test_without_load_options_inserted_objects_are_not_marked(gone: Gone) -> None:
+    assert list(_sqlalchemy.options_of_shard("asia")) == ["_sa_orm_load_options"]
+    gone(_names.LOAD_OPTIONS)
+    assert _sqlalchemy.options_of_shard("asia") == {}
+
+
+# -- sessions over shards ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [_names.NEW_OBJECTS, _names.DELETED_OBJECTS, _names.MODIFIED_OBJECTS], ids=str)
+def test_without_what_is_pending_a_flush_is_not_divided(name: PrivateName, session: Session, gone: Gone) -> None:
+    assert _sqlalchemy.can_hide(session)
+    gone(name)
+    assert not _sqlalchemy.can_hide(session)
+
+
+def test_without_its_answer_no_session_is_clean(session: Session, gone: Gone) -> None:
+    assert _sqlalchemy.is_clean(session)
+    gone(_names.IS_CLEAN)
+    assert not _sqlalchemy.is_clean(session)
+
+
+def test_without_its_connections_a_transaction_keeps_them(session: Session, gone: Gone) -> None:
+    connection = session.connection()
+    transaction = session.get_transaction()
+    assert transaction is not None
+    gone(_names.CONNECTIONS)
+    _sqlalchemy.release(transaction, connection)
+    assert not connection.closed
+
+
 # -- engines and results -----------------------------------------------------------------------------------------------
 
 CACHING = (_names.ISOLATION_ON_CONNECT, _names.PROXIED_ENGINE, _names.RESULT_ATTRIBUTES)

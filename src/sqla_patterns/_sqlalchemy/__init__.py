@@ -6,14 +6,31 @@ happens with a SQLAlchemy that lacks the name. ``caching/_replay`` and ``criteri
 
 from __future__ import annotations
 
+from ._divided import SelectParts as SelectParts
+from ._divided import correlates_with as correlates_with
+from ._divided import form_of as form_of
+from ._divided import has_independent_ctes as has_independent_ctes
+from ._divided import joined_result as joined_result
+from ._divided import loaded_shard as loaded_shard
+from ._divided import must_be_unique as must_be_unique
+from ._divided import names_of_bind as names_of_bind
+from ._divided import no_rows as no_rows
+from ._divided import options_of_shard as options_of_shard
+from ._divided import parts_of as parts_of
+from ._divided import returns_single_entities as returns_single_entities
+from ._divided import stands_for as stands_for
+from ._divided import without_loading as without_loading
 from ._flushes import FlushStep as FlushStep
 from ._flushes import UnitOfWork as UnitOfWork
 from ._flushes import autoflush as autoflush
+from ._flushes import can_hide as can_hide
 from ._flushes import can_move_keys as can_move_keys
 from ._flushes import flushed_mappers as flushed_mappers
 from ._flushes import flushed_of as flushed_of
 from ._flushes import flushed_states as flushed_states
 from ._flushes import has_own_listeners as has_own_listeners
+from ._flushes import hidden as hidden
+from ._flushes import is_clean as is_clean
 from ._flushes import is_deleted as is_deleted
 from ._flushes import is_last as is_last
 from ._flushes import is_writing as is_writing
@@ -25,6 +42,7 @@ from ._flushes import mark_deleted as mark_deleted
 from ._flushes import mark_inserted as mark_inserted
 from ._flushes import move_to_key as move_to_key
 from ._flushes import register_deleted as register_deleted
+from ._flushes import release as release
 from ._mappers import ANY_OVERLAP as ANY_OVERLAP
 from ._mappers import add_relationships as add_relationships
 from ._mappers import attribute_options as attribute_options
@@ -59,6 +77,7 @@ from ._selects import state_of_select as state_of_select
 from ._selects import unmarked as unmarked
 from ._selects import without_final_clauses as without_final_clauses
 from ._statements import concerns as concerns
+from ._statements import has_rows as has_rows
 from ._statements import inserted_rows as inserted_rows
 from ._statements import is_limited as is_limited
 from ._statements import is_orm as is_orm
@@ -69,9 +88,11 @@ from ._statements import restrict_subqueries as restrict_subqueries
 from ._statements import restrict_where as restrict_where
 from ._statements import selects_any as selects_any
 from ._statements import set_columns as set_columns
+from ._statements import set_keys as set_keys
 from ._statements import set_values as set_values
 from ._statements import synchronizes as synchronizes
 from ._statements import unprotected as unprotected
+from ._statements import with_rows as with_rows
 from ._statements import with_values as with_values
 from ._statements import without_options as without_options
 from ._states import UNKNOWN as UNKNOWN

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
-from sqlalchemy import event, inspect, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event, inspect, select
+from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm.attributes import set_committed_value
 
 from .._sql import structural
@@ -206,6 +207,54 @@ def move_to_key(session: Session, state: AnyState, pk: Sequence[PrimaryKey]) -> 
     for column, value in zip(state.mapper.primary_key, pk, strict=True):
         set_committed_value(obj, state.mapper.get_property_by_column(column).key, value)
     return key
+
+
+def is_clean(session: Session) -> bool:
+    """Return whether a flush would find nothing; False where that is not known."""
+    answer: Callable[[], bool] | None = names.IS_CLEAN.get(session)
+    return answer is not None and answer()
+
+
+def can_hide(session: Session) -> bool:
+    """Return whether `hidden()` is possible."""
+    return names.NEW_OBJECTS.exists() and names.DELETED_OBJECTS.exists() and names.MODIFIED_OBJECTS.exists()
+
+
+@contextmanager
+def hidden(session: Session, states: Collection[AnyState]) -> Generator[None, None, None]:
+    """Keep what is pending for some objects from a flush within a block.
+
+    If the flush fails, they are what a rollback makes of the objects of a flush: new ones leave the session.
+    """
+    new: dict[AnyState, object] = names.NEW_OBJECTS.get(session)
+    deleted: dict[AnyState, object] = names.DELETED_OBJECTS.get(session)
+    modified: set[AnyState] = names.MODIFIED_OBJECTS.get(session.identity_map)
+    kept_new = {state: new.pop(state) for state in states if state in new}
+    kept_deleted = {state: deleted.pop(state) for state in states if state in deleted}
+    kept_modified = modified.intersection(states)
+    modified -= kept_modified
+    try:
+        yield
+    except BaseException:
+        new |= kept_new
+        for obj in kept_new.values():
+            session.expunge(obj)
+        raise
+    new |= kept_new
+    deleted |= kept_deleted
+    modified |= kept_modified
+
+
+# -- transactions ------------------------------------------------------------------------------------------------------
+
+
+def release(transaction: SessionTransaction, connection: Connection) -> None:
+    """Give a connection of a session back to its pool, so that the end of the transaction does not concern it."""
+    known: dict[Any, tuple[Any, ...]] = names.CONNECTIONS.get(transaction, {})
+    for key in [key for key, entry in known.items() if entry[0] is connection]:
+        del known[key]
+    if names.CONNECTIONS.exists():
+        connection.close()
 
 
 # -- reads -------------------------------------------------------------------------------------------------------------

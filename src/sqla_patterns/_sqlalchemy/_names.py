@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Executable, Insert, Select, Update
+from sqlalchemy import BindParameter, Column, ColumnElement, Executable, Insert, Select, Update
 from sqlalchemy.engine import Dialect, Result
 from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.event import base as event_base
@@ -22,6 +22,7 @@ from sqlalchemy.orm import (
     AttributeEventToken,
     InstanceState,
     Mapper,
+    QueryContext,
     RelationshipProperty,
     Session,
     SessionTransaction,
@@ -31,8 +32,10 @@ from sqlalchemy.orm import (
     strategies,
     unitofwork,
 )
+from sqlalchemy.orm.identity import IdentityMap
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql import base, compiler, elements, selectable, util
+from sqlalchemy.sql.selectable import HasCTE
 
 
 @dataclass(eq=False)
@@ -143,6 +146,23 @@ KEY_SWITCHES: Final = PrivateName(
 )
 REGISTER_ALTERED: Final = PrivateName(
     Session, "_register_altered", "having a rollback to a savepoint expire objects", KEY_SWITCHES.without
+)
+IS_CLEAN: Final = PrivateName(
+    Session, "_is_clean", "passing over the flushes of a sharded session that write nothing", "each looks for objects"
+)
+_UNDIVIDED: Final = (
+    "the flush of a sharded session is not divided, and packages refuse one that concerns several shards"
+)
+NEW_OBJECTS: Final = PrivateName(
+    Session, "_new", "flushing the objects of one shard after those of another", _UNDIVIDED
+)
+DELETED_OBJECTS: Final = PrivateName(Session, "_deleted", NEW_OBJECTS.used_for, _UNDIVIDED)
+MODIFIED_OBJECTS: Final = PrivateName(IdentityMap, "_modified", NEW_OBJECTS.used_for, _UNDIVIDED)
+CONNECTIONS: Final = PrivateName(
+    SessionTransaction,
+    "_connections",
+    "rolling back only those connections of a session whose COMMIT was not tried",
+    "SQLAlchemy rolls back all, and warns of those that have committed",
 )
 SESSION_LISTENERS: Final = PrivateName(
     Session,
@@ -278,6 +298,9 @@ DEANNOTATE: Final = PrivateName(
 
 _REWRITES: Final = "rewriting a qualified SELECT where the database has no QUALIFY"
 _REFUSED: Final = "qualify() and qualified() refuse every statement"
+_SCATTER: Final = "statements for several shards are refused"
+_REWRITES_AND_DIVIDES: Final = f"{_REWRITES}; dividing a statement between shards"
+_REFUSED_AND_SCATTER: Final = f"{_REFUSED}; {_SCATTER}"
 
 COMPILE_STATE_FACTORY: Final = PrivateName(Select, "_compile_state_factory", _REWRITES, _REFUSED)
 CREATE_FOR_STATEMENT: Final = PrivateName(base.CompileState, "create_for_statement", _REWRITES, _REFUSED)
@@ -305,7 +328,7 @@ MULTI_ROW_LOADERS: Final = PrivateName(
 )
 COMPILE_OPTIONS: Final = PrivateName(Select, "_compile_options", _REWRITES, _REFUSED)
 SUFFIXES: Final = PrivateName(Select, "_suffixes", "what a SELECT is qualified by", _REFUSED)
-RAW_COLUMNS: Final = PrivateName(Select, "_raw_columns", _REWRITES, _REFUSED)
+RAW_COLUMNS: Final = PrivateName(Select, "_raw_columns", _REWRITES_AND_DIVIDES, _REFUSED_AND_SCATTER)
 FROM_OBJ: Final = PrivateName(Select, "_from_obj", _REWRITES, _REFUSED)
 SETUP_JOINS: Final = PrivateName(Select, "_setup_joins", _REWRITES, _REFUSED)
 MEMOIZED_ENTITIES: Final = PrivateName(Select, "_memoized_select_entities", _REWRITES, _REFUSED)
@@ -315,11 +338,11 @@ WHERE_CRITERIA: Final = PrivateName(
     f"{_REWRITES}; criteria of temporal rows inside of any() and has()",
     f"{_REFUSED}; any() and has() see closed versions",
 )
-HAVING_CRITERIA: Final = PrivateName(Select, "_having_criteria", _REWRITES, _REFUSED)
-ORDER_BY_CLAUSES: Final = PrivateName(Select, "_order_by_clauses", _REWRITES, _REFUSED)
-GROUP_BY_CLAUSES: Final = PrivateName(Select, "_group_by_clauses", _REWRITES, _REFUSED)
-DISTINCT: Final = PrivateName(Select, "_distinct", _REWRITES, _REFUSED)
-DISTINCT_ON: Final = PrivateName(Select, "_distinct_on", _REWRITES, _REFUSED)
+HAVING_CRITERIA: Final = PrivateName(Select, "_having_criteria", _REWRITES_AND_DIVIDES, _REFUSED_AND_SCATTER)
+ORDER_BY_CLAUSES: Final = PrivateName(Select, "_order_by_clauses", _REWRITES_AND_DIVIDES, _REFUSED_AND_SCATTER)
+GROUP_BY_CLAUSES: Final = PrivateName(Select, "_group_by_clauses", _REWRITES_AND_DIVIDES, _REFUSED_AND_SCATTER)
+DISTINCT: Final = PrivateName(Select, "_distinct", _REWRITES_AND_DIVIDES, _REFUSED_AND_SCATTER)
+DISTINCT_ON: Final = PrivateName(Select, "_distinct_on", _REWRITES_AND_DIVIDES, _REFUSED_AND_SCATTER)
 ANNOTATIONS: Final = PrivateName(ColumnElement, "_annotations", "which columns of a SELECT are the ORM's", _REFUSED)
 ALT_NAMES: Final = PrivateName(
     ColumnElement, "_alt_names", "finding a column in a row by the column that was selected", _REFUSED
@@ -360,6 +383,33 @@ NEEDED_TO_REWRITE: Final = (
     TEXTUAL_LABEL_REFERENCE,
 )
 
+# -- a statement for several shards ------------------------------------------------------------------------------------
+
+LIMIT: Final = PrivateName(Select, "_limit_clause", "the LIMIT of a statement for several shards", _SCATTER)
+OFFSET: Final = PrivateName(Select, "_offset_clause", "the OFFSET of a statement for several shards", _SCATTER)
+FETCH: Final = PrivateName(Select, "_fetch_clause", "the FETCH of a statement for several shards", _SCATTER)
+INDEPENDENT_CTES: Final = PrivateName(HasCTE, "_independent_ctes", "the CTEs that are added by add_cte()", _SCATTER)
+AUTO_CORRELATE: Final = PrivateName(
+    Select, "_auto_correlate", "whether a subquery chooses its tables by itself", _SCATTER
+)
+CORRELATE: Final = PrivateName(Select, "_correlate", "the tables that correlate() names", _SCATTER)
+CORRELATE_EXCEPT: Final = PrivateName(Select, "_correlate_except", "the tables that correlate_except() names", _SCATTER)
+PROXY_SET: Final = PrivateName(
+    ColumnElement, "proxy_set", "the columns that a column of an alias or subquery stands for", _SCATTER
+)
+CLONED_SET: Final = PrivateName(
+    BindParameter, "_cloned_set", "the parameter that one of an adapted statement was copied from", _SCATTER
+)
+CACHE_KEY: Final = PrivateName(
+    Select, "_generate_cache_key", "keeping how statements of one form are routed", "each is analysed"
+)
+LOAD_OPTIONS: Final = PrivateName(
+    QueryContext,
+    "default_load_options",
+    "marking objects that an INSERT returns with their shard",
+    "they are not marked, and SQLAlchemy refuses to write them",
+)
+
 # -- engines and results -----------------------------------------------------------------------------------------------
 
 ISOLATION_ON_CONNECT: Final = PrivateName(
@@ -386,6 +436,10 @@ RESULT_ATTRIBUTES: Final = PrivateName(
     "whether a result of joined collections needs unique()",
     "explain() of it raises as the query would",
 )
+RESULT_METADATA: Final = PrivateName(
+    Result, "_metadata", "results that are put together of those of several shards", _SCATTER
+)
+RESULT_UNIQUE: Final = PrivateName(Result, "_unique_filter_state", RESULT_METADATA.used_for, _SCATTER)
 
 #: The table. Names without an underscore are in it where no page documents them.
 PRIVATE_NAMES: Final = tuple(each for each in vars().values() if isinstance(each, PrivateName))

@@ -168,6 +168,29 @@ def set_values(statement: Update, mapper: AnyMapper) -> dict[AnyColumn, Any]:
     return found
 
 
+def set_keys(statement: Update, parameters: Parameters) -> dict[str, Any]:
+    """Return what an UPDATE sets, by attribute or column key: plain values, or expressions."""
+    values: Mapping[object, object] = names.VALUES.get(statement) or {}
+    given: Sequence[tuple[object, object]] = names.ORDERED_VALUES.get(statement) or list(values.items())
+    found = {str(getattr(name, "key", name)): value for name, value in given}
+    if isinstance(parameters, Mapping) and not given:
+        found.update(parameters)
+    return found
+
+
+def with_rows(statement: Insert, places: Sequence[int]) -> Insert:
+    """Return an INSERT of several rows with those of its rows that are at `places`."""
+    rows = [row for group in names.MULTI_VALUES.get(statement, ()) for row in group]
+    changed: Any = statement.execution_options()  # a copy
+    setattr(changed, names.MULTI_VALUES.name, ([rows[place] for place in places],))
+    return cast("Insert", changed)
+
+
+def has_rows(statement: Insert) -> bool:
+    """Return whether an INSERT has several rows in VALUES."""
+    return bool(names.MULTI_VALUES.get(statement, ()))
+
+
 def _synchronize(state: ORMExecuteState, statement: Executable) -> object:
     options = {**statement.get_execution_options(), **state.local_execution_options}
     return options.get("synchronize_session", "auto")

@@ -20,6 +20,7 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import TextualSelect
 
+from .._session import SeveralDatabases
 from .._sql import STRUCTURAL_PART
 from ._comparators import IS_NEEDED, carry_criteria
 from ._errors import UnfilteredStatementError
@@ -182,6 +183,8 @@ def _parameter_keys(state: ORMExecuteState) -> tuple[str, ...] | None:
 
 
 def _dialect_of(state: ORMExecuteState) -> Dialect:
+    if isinstance(state.session, SeveralDatabases):
+        return state.session.statement_dialect  # which of them it will be may depend on the criteria
     try:
         bind = state.session.get_bind(**state.bind_arguments)
     except Exception:  # noqa: BLE001 - a sharded session may not know yet which of its databases it will be

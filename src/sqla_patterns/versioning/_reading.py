@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, literal, select, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, database_of, resolve_session
 from .._sql import key_in
 from .._sqlalchemy import autoflush
 from .._typing import AnySelect, AnyState, MappedObject
@@ -61,7 +61,8 @@ def versions(session: SyncSession, obj: object, key: object = None) -> Sequence[
         config = require_config(obj.__class__)
         key_values = _pk_of(config, obj)
     autoflush(session)
-    return _load_versions(session, config, key_values)
+    with database_of(session, obj):
+        return _load_versions(session, config, key_values)
 
 
 def as_key(config: VersionConfig, key: object) -> KeyValues:
@@ -293,4 +294,5 @@ def versions_of_association(session: SyncSession, obj: object, name: str) -> Seq
     config = require_config(type(obj))
     association = association_of(config, name)
     autoflush(session)
-    return load_association_versions(session, config, association, _pk_of(config, obj))
+    with database_of(session, obj):
+        return load_association_versions(session, config, association, _pk_of(config, obj))

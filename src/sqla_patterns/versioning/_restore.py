@@ -8,7 +8,7 @@ from sqlalchemy import Computed, null, select
 from sqlalchemy.orm import RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, database_of, resolve_session
 from .._sql import key_in, structural
 from .._sqlalchemy import announce_refresh
 from .._typing import AnySelect, AnyState
@@ -53,7 +53,12 @@ def revert(session: SyncSession, obj: T, to: int | Version[T]) -> T:
             f"this {config.name} is not persistent in the session; add it, or bring a deleted one back with restore()"
         )
     session.flush()
-    number = to.number if isinstance(to, Version) else to
+    with database_of(session, obj):
+        return _revert(session, config, obj, to.number if isinstance(to, Version) else to)
+
+
+def _revert(session: Session, config: VersionConfig, obj: T, number: int) -> T:
+    state = instance_state(obj)
     present = _present_row(session, config, state)
     values: dict[str, object] = {}
     if number != present[VERSION]:

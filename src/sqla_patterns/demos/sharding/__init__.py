@@ -1,0 +1,1 @@
+"""Demos of `sqla_patterns.sharding`."""

@@ -1,0 +1,280 @@
+"""Histories, caches and tenants work through a sharded session, whichever was attached first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dogpile.cache import make_region
+from sqlalchemy import Column, ForeignKey, String, Table, func, inspect, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.horizontal_shard import ShardedSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
+
+from sqla_patterns.caching import FromCache, ORMCache
+from sqla_patterns.criteria import GlobalCriteria, HasPrivate, SoftDelete, TenantScoped, restore, tenant_scope
+from sqla_patterns.sharding import (
+    CrossShardRelationshipError,
+    LookupRouter,
+    ShardKey,
+    ShardNotNamedError,
+    Shards,
+    TenantRouter,
+    create_all,
+    explain,
+    pinned_to,
+    sharded_sessionmaker,
+)
+from sqla_patterns.versioning import Versioned, revert, versions
+from tests.sharding._models import Traffic
+
+Maker = sessionmaker[ShardedSession]
+ROUTER = LookupRouter({"Asia": "asia", "Europe": "europe"})
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Station(Versioned, Base):
+    __tablename__ = "shard_station"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    continent: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(20))
+
+
+class Note(HasPrivate, Base):
+    __tablename__ = "shard_note"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    continent: Mapped[str] = mapped_column(String(20))
+
+
+class Order(TenantScoped, SoftDelete, Base):
+    __tablename__ = "shard_order"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    total: Mapped[int]
+
+
+LABELS = Table(
+    "shard_note_label",
+    Base.metadata,
+    Column("page_id", ForeignKey("shard_page.id"), primary_key=True),
+    Column("label_id", ForeignKey("shard_label.id"), primary_key=True),
+)
+
+
+class Label(Base):
+    __tablename__ = "shard_label"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    continent: Mapped[str] = mapped_column(String(20))
+
+
+class Page(Base):
+    __tablename__ = "shard_page"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    continent: Mapped[str] = mapped_column(String(20))
+    labels: Mapped[list[Label]] = relationship(secondary=LABELS, order_by=Label.id)
+
+
+@pytest.fixture
+def pair(make_shards: Any) -> Shards:
+    shards: Shards = make_shards(["asia", "europe"])
+    create_all(shards, Base.metadata)
+    return shards
+
+
+@pytest.fixture
+def maker(pair: Shards) -> Maker:
+    tenants = TenantRouter({"acme": "asia", "zeta": "europe"}, default=["asia", "europe"])
+    return sharded_sessionmaker(
+        pair,
+        keys=[
+            ShardKey(Station.continent, ROUTER),
+            ShardKey(Note.continent, ROUTER),
+            ShardKey(Label.continent, ROUTER),
+            ShardKey(Page.continent, ROUTER),
+            ShardKey(Order.tenant_id, tenants),
+        ],
+    )
+
+
+# -- versioning --------------------------------------------------------------------------------------------------------
+
+
+def test_one_flush_writes_versions_on_two_shards(maker: Maker) -> None:
+    with maker() as session:
+        stations = [Station(id=1, continent="Asia", name="a"), Station(id=2, continent="Europe", name="b")]
+        session.add_all(stations)
+        session.commit()
+        for station in stations:
+            station.name += "!"
+        session.commit()
+        for station in stations:
+            assert [each.number for each in versions(session, station)] == [1, 2]
+            revert(session, station, 1)
+        session.commit()
+        assert [station.name for station in stations] == ["a", "b"]
+        session.delete(stations[0])
+        stations[1].name = "c"
+        session.commit()
+        assert [each.number for each in versions(session, stations[1])] == [1, 2, 3, 4]
+        with pinned_to("asia"):
+            assert len(versions(session, Station, 1)) == 3
+        with pinned_to("europe"):
+            assert versions(session, Station, 1) == []
+
+
+def test_a_version_that_fails_on_one_shard_leaves_none_on_another(maker: Maker) -> None:
+    with maker() as session:
+        stations = [Station(id=1, continent="Asia", name="a"), Station(id=2, continent="Europe", name="b")]
+        session.add_all(stations)
+        session.commit()
+        stations[0].name = "changed"
+        broken = Station(id=3, continent="Europe", name=None)
+        session.add(broken)
+        with pytest.raises(IntegrityError):
+            session.flush()
+        session.rollback()
+        assert broken not in session
+        assert stations[0].name == "a"
+        assert [each.number for each in versions(session, stations[0])] == [1]
+
+
+def test_objects_that_wait_for_another_shard_leave_the_session_when_the_flush_fails(maker: Maker) -> None:
+    with maker() as session:
+        session.add(Station(id=1, continent="Asia", name="a"))
+        session.commit()
+        waiting = Station(id=2, continent="Europe", name="b")
+        session.add_all([Station(id=3, continent="Asia", name=None), waiting])
+        with pytest.raises(IntegrityError):
+            session.flush()
+        session.rollback()
+        assert waiting not in session
+        assert inspect(waiting).transient
+        assert session.scalar(select(func.count()).select_from(Station)) == 1
+
+
+def test_a_bulk_statement_on_versioned_rows_names_its_shard(maker: Maker) -> None:
+    with maker() as session:
+        session.add_all([Station(id=1, continent="Asia", name="a"), Station(id=2, continent="Europe", name="b")])
+        session.commit()
+        statement = update(Station).values(name="x")
+        with pytest.raises(ShardNotNamedError, match="pinned_to"):
+            session.execute(statement)
+        session.rollback()
+        for shard in ("asia", "europe"):
+            with pinned_to(shard):
+                session.execute(statement)
+        session.commit()
+        assert session.scalars(select(Station.name)).all() == ["x", "x"]
+        with pinned_to("europe"):
+            assert len(versions(session, Station, 2)) == 2
+
+
+# -- many-to-many ------------------------------------------------------------------------------------------------------
+
+
+def test_one_flush_writes_many_to_many_rows_on_two_shards(maker: Maker, log: Traffic) -> None:
+    with maker() as session:
+        for number, continent in enumerate(("Asia", "Europe"), 1):
+            labels = [Label(id=10 * number + i, continent=continent) for i in range(2)]
+            session.add(Page(id=number, continent=continent, labels=labels))
+        session.commit()
+        assert [shard for shard, statement in log if "INTO shard_note_label" in statement.replace(f"{shard}.", "")] == [
+            "asia",
+            "europe",
+        ]
+        pages = session.scalars(select(Page).order_by(Page.id)).all()
+        assert [[label.id for label in page.labels] for page in pages] == [[10, 11], [20, 21]]
+        joined = select(Page.id, Label.id).join(Page.labels).order_by(Label.id.desc()).limit(3)
+        assert session.execute(joined).all() == [(2, 21), (2, 20), (1, 11)]
+        pages[0].labels.append(pages[1].labels[0])
+        with pytest.raises(CrossShardRelationshipError):
+            session.flush()
+        session.rollback()
+        del pages[0].labels[0], pages[1].labels[0]
+        session.commit()
+        assert [[label.id for label in page.labels] for page in pages] == [[11], [21]]
+
+
+# -- caching -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["cache", "criteria"])
+def test_a_cached_read_is_kept_for_each_shard(maker: Maker, log: Traffic, first: str) -> None:
+    cache = ORMCache(make_region().configure("dogpile.cache.memory"))
+    public = GlobalCriteria(HasPrivate, lambda cls: cls.public.is_(True), option="include_private")
+    for component in (cache, public) if first == "cache" else (public, cache):
+        component.attach(maker)
+    with maker() as session:
+        session.add_all([Note(id=1, continent="Asia"), Note(id=2, continent="Europe")])
+        session.add(Note(id=3, continent="Asia", public=False))
+        session.commit()
+    asia = select(Note).where(Note.continent == "Asia").options(FromCache())
+    everything = select(Note).order_by(Note.id.desc()).options(FromCache())
+    for turn in range(2):
+        with maker() as session:
+            log.clear()
+            (note,) = session.scalars(asia)
+            assert (note.id, inspect(note).identity_token) == (1, "asia")
+            assert [each.id for each in session.scalars(everything)] == [2, 1]
+            assert log.of("SELECT") == (["asia", "asia", "europe"] if turn == 0 else [])
+    with maker() as session:
+        session.get_one(Note, 1).public = False
+        session.commit()
+        log.clear()
+        assert session.scalars(asia).all() == []
+        assert log.of("SELECT") == ["asia"]
+
+
+def test_one_key_on_two_shards_is_two_entries(maker: Maker, log: Traffic) -> None:
+    ORMCache(make_region().configure("dogpile.cache.memory")).attach(maker)
+    with maker() as session:
+        session.add_all([Note(id=1, continent="Asia"), Note(id=2, continent="Europe")])
+        session.commit()
+    count = select(func.count(Note.id)).where(Note.id == 1).options(FromCache())
+    for _ in range(2):
+        with maker() as session:
+            for shard, expected in (("asia", 1), ("europe", 0)):
+                with pinned_to(shard):
+                    assert session.scalar(count) == expected
+    assert log.of("SELECT") == ["asia", "europe"]
+
+
+# -- criteria and tenancy ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attach", [True, False], ids=["attached after", "on the class"])
+def test_criteria_reach_each_shard_of_a_merge(maker: Maker, attach: bool) -> None:
+    public = GlobalCriteria(HasPrivate, lambda cls: cls.public.is_(True), option="include_private")
+    with public.attach(maker if attach else Session), maker() as session:
+        notes = [Note(id=n, continent=("Asia", "Europe")[n % 2], public=n % 3 > 0) for n in range(1, 9)]
+        session.add_all(notes)
+        session.commit()
+        session.expunge_all()
+        assert session.scalars(select(Note.id).order_by(Note.id.desc()).limit(3)).all() == [8, 7, 5]
+        assert session.scalar(select(func.count()).select_from(Note)) == 6
+
+
+def test_a_tenant_is_on_its_shard_and_its_reads_go_there(maker: Maker, log: Traffic) -> None:
+    for number, tenant in enumerate(("acme", "zeta", "other"), 1):
+        with tenant_scope(tenant), maker() as session:
+            session.add(Order(id=number, total=number))
+            session.commit()
+    with tenant_scope("zeta"), maker() as session:
+        log.clear()
+        assert session.scalars(select(Order.total)).all() == [2]
+        assert session.scalar(select(func.sum(Order.total))) == 2
+        assert log.shards == ["europe", "europe"]
+        assert explain(session, select(Order)).scatter
+        assert session.get(Order, 1) is None
+        order = session.get_one(Order, 2)
+        session.execute(update(Order).values(total=7))
+        session.delete(order)
+        session.commit()
+        assert session.scalars(select(Order.total)).all() == []
+        restore(session, order)
+        session.commit()
+        assert session.scalars(select(Order.total)).all() == [7]
+    with tenant_scope("acme"), maker() as session:
+        assert session.scalars(select(Order.total)).all() == [1]
