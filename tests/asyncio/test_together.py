@@ -24,6 +24,7 @@ from sqla_patterns.criteria import (
     row_level_security,
     tenant_scope,
 )
+from tests.conftest import BaseFactory
 
 
 class Base(DeclarativeBase):
@@ -127,28 +128,42 @@ async def test_a_session_that_served_a_tenant_refuses_its_next_statement_for_ano
 
 @pytest.mark.only_on("postgresql")
 async def test_row_level_security_gets_the_transaction_that_it_needs(
-    runner: asyncio.Runner, pooled: AsyncEngine
+    runner: asyncio.Runner, pooled: AsyncEngine, plain_bases: BaseFactory
 ) -> None:
-    maker = await _make(pooled)
-    policies = row_level_security(Order)
+    base: Any = plain_bases()
+
+    # A class with policies goes with the test: while there is one, each transaction is told its tenant.
+    class Secret(TenantScoped, base):
+        __tablename__ = "secret_of_tenant"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    policies = row_level_security(Secret)
     role = f"gather_{os.getpid()}"  # roles are the server's
     async with pooled.begin() as connection:
+        await connection.run_sync(base.metadata.create_all)
         await connection.run_sync(policies.create)
         await connection.execute(text(f"DROP ROLE IF EXISTS {role}"))
         await connection.execute(text(f"CREATE ROLE {role}"))
         await connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {role}"))
-        await connection.execute(text(f"GRANT SELECT ON order_of_tenant TO {role}"))
+        await connection.execute(text(f"GRANT SELECT ON secret_of_tenant TO {role}"))
+    maker = async_sessionmaker(pooled)
+    for number, tenant in enumerate(TENANTS):
+        with tenant_scope(tenant):
+            async with maker() as session:
+                session.add_all(Secret(id=10 * number + n) for n in (1, 2))
+                await session.commit()
+    keys = select(Secret.id).order_by(Secret.id)
 
     async def names(session: AsyncSession) -> Any:
         # As the application's role, past the criteria of the library: the policies answer.
-        await session.scalars(NAMES)
+        await session.scalars(keys)
         await session.execute(text(f"SET LOCAL ROLE {role}"), execution_options={"all_tenants": True})
-        counted: Any = text("SELECT count(*) FROM order_of_tenant")
+        counted: Any = text("SELECT count(*) FROM secret_of_tenant")
         return await session.scalar(counted, execution_options={"allow_text": True})
 
     try:
         with tenant_scope("zeta"):
-            assert await gather_scalars(maker, [NAMES] * 2) == [["zeta1", "zeta2"]] * 2
+            assert await gather_scalars(maker, [keys] * 2) == [[11, 12]] * 2
             assert await gather_calls(maker, names, names) == (2, 2)
     finally:
         async with pooled.begin() as connection:
