@@ -148,6 +148,7 @@ def posts(engine: Engine, session: Session) -> Session:
     return session
 
 
+@pytest.mark.timeout(600)
 def test_500_statements_return_the_rows_of_a_subquery(posts: Session) -> None:
     chance = random.Random(2026)
     filled = 0
