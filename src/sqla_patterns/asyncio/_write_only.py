@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from sqlalchemy import ColumnExpressionArgument, CursorResult, func, inspect, literal, tuple_
-from sqlalchemy.orm import Mapper, Session, WriteOnlyCollection, scoped_session
+from sqlalchemy.orm import Session, WriteOnlyCollection, scoped_session
 
 from .. import _sqlalchemy
 from .._session import SyncSession, resolve_any_session, resolve_session
@@ -199,7 +199,6 @@ def _pk(statement: AnySelect) -> list[AnyAttribute]:
     """Return the primary key of the class that a statement selects."""
     entity: Any = statement.column_descriptions[0]["entity"]
     mapper: AnyMapper = inspect(entity).mapper
-    assert isinstance(mapper, Mapper)
     return [getattr(entity, mapper.get_property_by_column(column).key) for column in mapper.primary_key]
 
 

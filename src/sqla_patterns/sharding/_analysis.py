@@ -9,7 +9,7 @@ single shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -19,20 +19,18 @@ from sqlalchemy import (
     FromClause,
     Update,
 )
-from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import operators
 
 from .._sqlalchemy import (
     correlates_with,
     has_independent_ctes,
-    is_orm,
     names_of_bind,
     parts_of,
     stands_for,
-    without_loading,
 )
-from ._conditions import NONE, All, And, Between, Equals, KeyOf, Node, Nothing, OneOf, Or, RuleKey, Values
+from ._conditions import All, And, Between, Equals, KeyOf, Node, Nothing, OneOf, Or, RuleKey
 from ._errors import CrossShardJoinError, ShardingError, UnmergeableScatterError
+from ._expressions import bare, conjuncts, core_column, core_of, is_plain, visible
 from ._kinds import (
     ALIAS,
     BINARY,
@@ -40,10 +38,8 @@ from ._kinds import (
     BOOLEAN,
     COMPOUND,
     FALSE,
-    FUNCTION,
     GROUPING,
     JOIN,
-    LABEL,
     OVER,
     ROWS,
     SCALAR_SELECT,
@@ -54,71 +50,8 @@ from ._kinds import (
     TABLE,
     UNARY,
 )
+from ._plans import Fault, Group, ReadPlan
 from ._routing import Routing
-
-#: Functions that make one value of many rows, by name.
-AGGREGATES: Final = frozenset({"count", "sum", "min", "max", "avg"})
-#: Functions that make a value of a row.
-SCALARS: Final = frozenset(
-    [
-        "abs",
-        "ceil",
-        "ceiling",
-        "char_length",
-        "character_length",
-        "coalesce",
-        "concat",
-        "concat_ws",
-        "current_date",
-        "current_time",
-        "current_timestamp",
-        "date",
-        "date_part",
-        "date_trunc",
-        "datetime",
-        "exp",
-        "floor",
-        "greatest",
-        "ifnull",
-        "instr",
-        "json_extract",
-        "julianday",
-        "least",
-        "left",
-        "length",
-        "ln",
-        "localtime",
-        "localtimestamp",
-        "log",
-        "lower",
-        "lpad",
-        "ltrim",
-        "md5",
-        "mod",
-        "now",
-        "nullif",
-        "octet_length",
-        "pow",
-        "power",
-        "printf",
-        "replace",
-        "right",
-        "round",
-        "rpad",
-        "rtrim",
-        "sign",
-        "sqrt",
-        "strftime",
-        "substr",
-        "substring",
-        "time",
-        "to_char",
-        "trim",
-        "trunc",
-        "upper",
-        "weight_string",
-    ]
-)
 
 _RANGES: Final[Mapping[Any, tuple[bool, bool]]] = {
     # operator: whether a value is a lower, and an upper bound
@@ -136,85 +69,6 @@ _MIRRORED: Final[Mapping[Any, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Why a statement cannot be answered by more than one shard."""
-
-    error: type[ShardingError]
-    text: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """Sources whose rows are on one shard.
-
-    Attributes:
-        condition: What leaves shards to it.
-        names: The tables, for errors.
-        is_apart: Whether it is that of a subquery which may give something even if it reads nothing.
-    """
-
-    condition: Node
-    names: tuple[str, ...]
-    is_apart: bool
-
-
-@dataclass(frozen=True)
-class ReadPlan:
-    """How statements of one form are routed.
-
-    Attributes:
-        groups: The groups of sources; none if only reference tables are read.
-        fault: What is wrong if several shards are left.
-    """
-
-    groups: tuple[Group, ...]
-    fault: Fault | None
-
-    def shards(self, values: Values, routing: Routing) -> frozenset[str]:
-        """Return the shards to ask.
-
-        Raises:
-            CrossShardJoinError: Groups are joined that are not on one shard.
-            UnmergeableScatterError: Several shards are left, and a part of the statement needs all rows at once.
-        """
-        if len(self.groups) == 1:
-            left = self.groups[0].condition.shards(values)
-            if left is None:
-                left = routing.everywhere
-        elif not self.groups:
-            return frozenset((routing.home,))
-        else:
-            left = self._common(values, routing)
-        if len(left) > 1 and self.fault is not None:
-            raise self.fault.error(self.fault.text)
-        return left
-
-    def _common(self, values: Values, routing: Routing) -> frozenset[str]:
-        found: list[tuple[Group, frozenset[str]]] = []
-        for group in self.groups:
-            left = group.condition.shards(values)
-            if left is None:
-                left = routing.everywhere
-            if left:
-                found.append((group, left))
-            elif not group.is_apart:
-                return NONE
-            # A subquery that reads no row gives the same on each shard.
-        distinct = {left for _, left in found}
-        if not distinct:
-            return frozenset((routing.home,))
-        if len(found) == 1 or (len(distinct) == 1 and len(found[0][1]) == 1):
-            return found[0][1]
-        if self.fault is not None:
-            raise self.fault.error(self.fault.text)
-        texts = [f"{' and '.join(group.names)} on {', '.join(sorted(left))}" for group, left in found]
-        raise CrossShardJoinError(
-            f"The statement joins {'; '.join(texts)}: nothing says that rows which meet are on one shard. Join them by "
-            "the foreign key of a FollowsParent, compare their shard keys, hold both to one shard, or join in Python"
-        )
-
-
 def analyse(statement: Any, routing: Routing, places: Mapping[str, int]) -> ReadPlan:
     """Return the plan of a SELECT, UPDATE or DELETE.
 
@@ -229,7 +83,7 @@ def analyse(statement: Any, routing: Routing, places: Mapping[str, int]) -> Read
         scope.add_source(statement.table)
         conditions = list(conjuncts(statement.whereclause))
         # What else is named in conditions becomes UPDATE ... FROM, or DELETE ... USING.
-        named = {table for part in conditions for each in _visible(part) for table in _tables_of(each)}
+        named = {table for part in conditions for each in visible(part) for table in _tables_of(each)}
         for table in named - {statement.table}:
             scope.add_from(table)
         scope.add_conditions(conditions, prunes=True)
@@ -241,37 +95,6 @@ def analyse(statement: Any, routing: Routing, places: Mapping[str, int]) -> Read
     elif isinstance(statement, SELECT_BASE):
         scope.add_select(statement, nested=False)
     return scope.plan()
-
-
-def core_of(statement: Any, dialect: Dialect) -> Any:
-    """Return a SELECT as SQLAlchemy makes it of tables, without what is loaded eagerly."""
-    if not isinstance(statement, SELECT) or not is_orm(statement):
-        return statement
-    compiled: Any = without_loading(statement).compile(dialect=dialect)
-    return compiled.compile_state.statement
-
-
-def core_column(select: Any, dialect: Dialect) -> Any:
-    """Return the only column of a SELECT, as SQLAlchemy makes it of tables."""
-    core = core_of(select, dialect)
-    columns = list(core.selected_columns) if isinstance(core, SELECT) else []
-    column: Any = columns[0] if len(columns) == 1 else None
-    while isinstance(column, LABEL):
-        column = column.element
-    return column
-
-
-def conjuncts(condition: Any) -> Iterator[ColumnElement[Any]]:
-    """Yield the parts of a condition that are joined by AND."""
-    if condition is None:
-        return
-    if isinstance(condition, GROUPING):
-        yield from conjuncts(condition.element)
-    elif isinstance(condition, BOOLEAN) and condition.operator is operators.and_:
-        for each in condition.clauses:
-            yield from conjuncts(each)
-    else:
-        yield condition
 
 
 @dataclass
@@ -484,7 +307,7 @@ class _Scope:
     def look_into(self, parts: Iterable[Any]) -> None:
         """Take in the subqueries of expressions, and refuse what needs all rows at once."""
         for part in parts:
-            for each in _visible(part):
+            for each in visible(part):
                 if isinstance(each, OVER):
                     self.refuse(UnmergeableScatterError, "A window function (OVER)")
                 elif isinstance(each, SELECT_BASE) and each not in self._seen:
@@ -494,7 +317,7 @@ class _Scope:
         """Unite the groups of two sources if a condition says that rows which meet are on one shard."""
         if not isinstance(condition, BINARY):
             return
-        left, right = _bare(condition.left), _bare(condition.right)
+        left, right = bare(condition.left), bare(condition.right)
         if condition.operator is operators.in_op:
             inner = right.element if isinstance(right, SCALAR_SELECT) else right
             if not isinstance(inner, SELECT):
@@ -543,7 +366,7 @@ class _Scope:
             return And(parts) if condition.operator is operators.and_ else Or(parts)
         if not isinstance(condition, BINARY):
             return All()
-        left, right, operator = _bare(condition.left), _bare(condition.right), condition.operator
+        left, right, operator = bare(condition.left), bare(condition.right), condition.operator
         if isinstance(left, BIND) and operator in _MIRRORED:
             left, right, operator = right, left, _MIRRORED[operator]
         found = self._source_of(left)
@@ -615,49 +438,9 @@ class _Scope:
         return group
 
 
-def is_plain(select: Any, *, distinct: bool = False) -> bool:
-    """Return whether a SELECT gives the same rows for a set of rows as for its parts, one after the other."""
-    parts = parts_of(select)
-    return not (
-        any(each is not None for each in (parts.limit, parts.offset, parts.fetch))
-        or (parts.is_distinct and not distinct)
-        or parts.distinct_on
-        or parts.group_by
-        or parts.having
-        or any(is_aggregate(each) for column in parts.columns for each in _visible(column))
-    )
-
-
-def is_aggregate(element: Any) -> bool:
-    """Return whether an element may need more than one row: a function that is not known, also in a text."""
-    if isinstance(element, UNARY):
-        return element.operator is operators.distinct_op
-    if element.__visit_name__ == "textclause" or getattr(element, "is_literal", False):
-        return "(" in str(element)
-    return isinstance(element, OVER) or (
-        isinstance(element, FUNCTION) and str(getattr(element, "name", "")).lower() not in SCALARS
-    )
-
-
-def _visible(part: Any) -> Iterator[Any]:
-    """Yield the elements of an expression; of a subquery only the subquery."""
-    waiting: list[Any] = [part]
-    while waiting:
-        each = waiting.pop()
-        yield each
-        if not isinstance(each, SELECT_BASE):
-            waiting += each.get_children()
-
-
 def _tables_of(element: Any) -> list[FromClause]:
     table: FromClause | None = getattr(element, "table", None)
     return [] if table is None or isinstance(element, FromClause) else [table]
-
-
-def _bare(expression: Any) -> Any:
-    while isinstance(expression, GROUPING):
-        expression = expression.element
-    return expression
 
 
 def _name(from_: FromClause) -> str:

@@ -28,7 +28,7 @@ class ShardKey(Generic[K]):
 
     def __init__(self, attribute: InstrumentedAttribute[K], router: ShardRouter[K]) -> None:
         prop = getattr(attribute, "property", None)
-        if not isinstance(attribute, QueryableAttribute) or not isinstance(prop, ColumnProperty):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(cast("object", attribute), QueryableAttribute) or not isinstance(prop, ColumnProperty):
             raise InvalidArgumentError(f"ShardKey({attribute!r}) needs a mapped column, such as Location.continent")
         self.attribute: Final = attribute
         self.router: Final = router
@@ -68,9 +68,8 @@ class FollowsParent:
     """
 
     def __init__(self, relationship: InstrumentedAttribute[Any]) -> None:
-        if not isinstance(relationship, QueryableAttribute) or isinstance(  # pyright: ignore[reportUnnecessaryIsInstance]
-            getattr(relationship.prop, "columns", None), list
-        ):
+        is_attribute = isinstance(cast("object", relationship), QueryableAttribute)
+        if not is_attribute or isinstance(getattr(relationship.prop, "columns", None), list):
             raise InvalidArgumentError(f"FollowsParent({relationship!r}) needs a relationship, such as Report.location")
         self.relationship: Final = relationship
         self.mapper: Final[AnyMapper] = relationship.parent.mapper

@@ -24,8 +24,8 @@ from sqlalchemy.types import NullType
 
 from .._sqlalchemy import SelectParts, joined_result, must_be_unique, no_rows, parts_of
 from .._typing import AnyExpression, AnyResult, AnySelect
-from ._analysis import AGGREGATES, is_aggregate
 from ._errors import UnmergeableScatterError
+from ._expressions import AGGREGATES, is_aggregate
 from ._kinds import BIND, FUNCTION, FUNCTION_FILTER, LABEL, OVER, UNARY
 from ._order import Rank, Sorting, has_strings, ranks, raw, resolve_label, sorting_of
 from ._shards import Shards

@@ -13,11 +13,12 @@ from sqlalchemy.sql import visitors
 
 from .._sqlalchemy import form_of, loaded_shard, options_of
 from .._typing import AnyMapper, AnyState
-from ._analysis import ReadPlan, analyse
+from ._analysis import analyse
 from ._conditions import IdKey, RuleKey
 from ._errors import ScatterForbiddenError, ScatterWarning
 from ._kinds import BIND
 from ._pin import pinned_shard
+from ._plans import ReadPlan
 from ._routing import Routing, names_of
 from ._session import RoutedSession
 

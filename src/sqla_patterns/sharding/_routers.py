@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ..exceptions import InvalidArgumentError
 from ._errors import UnroutableKeyError
@@ -197,7 +197,7 @@ def _less(one: Any, other: Any) -> bool:
 def _checked(shard_ids: Iterable[str], *, unique: bool = False) -> tuple[str, ...]:
     given = list(shard_ids)
     found = tuple(dict.fromkeys(given))
-    wrong: list[object] = [each for each in found if not isinstance(each, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+    wrong = [each for each in cast("Iterable[object]", found) if not isinstance(each, str)]
     if wrong or not found:
         raise InvalidArgumentError(f"Shard ids are strings, at least one; given: {given!r}")
     if unique and len(found) < len(given):

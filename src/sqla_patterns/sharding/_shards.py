@@ -44,7 +44,7 @@ class Shards:
     engines: Mapping[str, Engine]
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
-        wrong: list[object] = [each for each in engines if not isinstance(each, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        wrong = [each for each in cast("Iterable[object]", engines) if not isinstance(each, str)]
         if wrong or not engines:
             raise InvalidArgumentError(f"Shard ids are strings, at least one; given: {list(engines)!r}")
         kinds = {engine.dialect.name for engine in engines.values()}

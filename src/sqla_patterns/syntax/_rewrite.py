@@ -92,9 +92,10 @@ def _is_set(source: Subquery, number: int) -> ColumnElement[bool]:
 def _ordered(source: Subquery, term: OrderTerm, column: Label[Any] | None) -> Any:
     if term.expression is None:
         return term.name
-    found = source.c[column.name] if column is not None else _sqlalchemy.column_in(source, term.expression)
-    assert found is not None  # looked up in the same subquery above
-    return term.over(found)
+    if column is not None:
+        return term.over(source.c[column.name])
+    # It is there: only without it there would be a column of its own.
+    return term.over(cast("ColumnElement[Any]", _sqlalchemy.column_in(source, term.expression)))
 
 
 def _qualified_again(source: Subquery, condition: _Condition, number: int) -> Subquery:
