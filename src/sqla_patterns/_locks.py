@@ -43,13 +43,17 @@ def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
     the snapshot of the transaction's first statement, so whoever relies on a read has to write a row that every writer
     writes.
 
-    `purpose` tells several such structures of one table apart. On MariaDB and MySQL the row with the lowest key stands
+    `purpose` tells several such structures of one table apart. On PostgreSQL all writers have to name the schema of the
+    table in the same way, by the table or by ``schema_translate_map``, or all of them leave it to the search path. On MariaDB and MySQL the row with the lowest key stands
     for the structure. That queues writers up as a rule and no more: in an empty table, or where somebody inserts a
     lower key, two may pass at a time. Their locking reads (`locking_read`) meet then, and the database refuses one with
     a deadlock error.
     """
     if connection.dialect.name == "postgresql":
-        name = f"sqla_patterns:{table.fullname}:{purpose}".encode()
+        # An advisory lock is one of the database. A session over schemas has a connection for each of them, which would
+        # wait for each other without end if the lock did not tell the schema.
+        schema = connection.schema_for_object(table)
+        name = f"sqla_patterns:{schema or ''}.{table.name}:{purpose}".encode()
         key = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
         isolation = func.current_setting("transaction_isolation")
         _, level = connection.execute(select(func.pg_advisory_xact_lock(key), isolation)).one()

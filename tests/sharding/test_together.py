@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,9 +14,12 @@ from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
 from sqla_patterns.caching import FromCache, ORMCache
-from sqla_patterns.criteria import GlobalCriteria, HasPrivate, SoftDelete, TenantScoped, restore, tenant_scope
+from sqla_patterns.criteria import GlobalCriteria, HasPrivate, SoftDelete, TenantScoped, tenant_scope
+from sqla_patterns.criteria import restore as undelete
+from sqla_patterns.graphs import CycleError, GraphEdge, GraphNode, GraphOptions
 from sqla_patterns.sharding import (
     CrossShardRelationshipError,
+    FollowsParent,
     LookupRouter,
     ShardKey,
     ShardNotNamedError,
@@ -25,7 +30,8 @@ from sqla_patterns.sharding import (
     pinned_to,
     sharded_sessionmaker,
 )
-from sqla_patterns.versioning import Versioned, revert, versions
+from sqla_patterns.trees import TreeNode, load_tree, verify_tree
+from sqla_patterns.versioning import Versioned, VersionOptions, as_of, restore, revert, version_at, versions
 from tests.sharding._models import Traffic
 
 Maker = sessionmaker[ShardedSession]
@@ -41,6 +47,31 @@ class Station(Versioned, Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     continent: Mapped[str] = mapped_column(String(20))
     name: Mapped[str] = mapped_column(String(20))
+
+
+class Gauge(Versioned, Base):
+    __tablename__ = "shard_gauge"
+    __versioned__ = VersionOptions(period=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    continent: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(20))
+
+
+class Topic(TreeNode, Base):
+    __tablename__ = "shard_topic"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    continent: Mapped[str] = mapped_column(String(20))
+
+
+class Task(GraphNode, Base):
+    __tablename__ = "shard_task"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    continent: Mapped[str] = mapped_column(String(20))
+
+
+class Needs(GraphEdge[Task], Base):
+    __tablename__ = "shard_needs"
+    __graph__ = GraphOptions(acyclic=True)
 
 
 class Note(HasPrivate, Base):
@@ -90,6 +121,10 @@ def maker(pair: Shards) -> Maker:
         pair,
         keys=[
             ShardKey(Station.continent, ROUTER),
+            ShardKey(Gauge.continent, ROUTER),
+            ShardKey(Topic.continent, ROUTER),
+            ShardKey(Task.continent, ROUTER),
+            FollowsParent(Needs.lower_node),
             ShardKey(Note.continent, ROUTER),
             ShardKey(Label.continent, ROUTER),
             ShardKey(Page.continent, ROUTER),
@@ -122,6 +157,86 @@ def test_one_flush_writes_versions_on_two_shards(maker: Maker) -> None:
             assert len(versions(session, Station, 1)) == 3
         with pinned_to("europe"):
             assert versions(session, Station, 1) == []
+
+
+def test_the_past_is_read_and_brought_back_within_a_pin(maker: Maker) -> None:
+    with maker() as session:
+        session.add_all([Gauge(id=1, continent="Asia", name="a"), Gauge(id=2, continent="Europe", name="b")])
+        session.commit()
+        moment = datetime.now(UTC)
+        for gauge in session.scalars(select(Gauge)):
+            gauge.name += "!"
+        session.commit()
+        session.delete(session.get_one(Gauge, 2))
+        session.commit()
+        with pinned_to("europe"):
+            then = version_at(session, Gauge, 2, moment)
+            assert then is not None
+            assert then.name == "b"
+            assert [each.name for each in as_of(session, select(Gauge), moment)] == ["b"]
+            assert restore(session, Gauge, 2).name == "b!"
+            session.commit()
+        assert sorted(session.scalars(select(Gauge.name))) == ["a!", "b!"]
+
+
+@pytest.mark.parametrize("read", ["version_at", "as_of", "update"])
+def test_without_a_pin_what_needs_one_shard_says_so(maker: Maker, read: str) -> None:
+    reads: dict[str, Callable[[Session], object]] = {
+        "version_at": lambda session: version_at(session, Gauge, 1, datetime.now(UTC)),
+        "as_of": lambda session: as_of(session, select(Gauge), datetime.now(UTC)),
+        "update": lambda session: session.execute(update(Gauge).values(name="z")),
+    }
+    with maker() as session:
+        session.add(Gauge(id=1, continent="Asia", name="a"))
+        session.commit()
+        with pytest.raises(ShardNotNamedError, match="use pinned_to"):
+            reads[read](session)
+        session.rollback()
+        assert session.scalars(select(Gauge.name)).all() == ["a"]
+        with pinned_to("asia"):
+            reads[read](session)
+
+
+# -- trees -------------------------------------------------------------------------------------------------------------
+
+
+def test_each_shard_has_trees_of_its_own(maker: Maker) -> None:
+    with maker() as session:
+        for first, continent in ((1, "Asia"), (11, "Europe")):
+            session.add_all(Topic(id=first + n, continent=continent, parent_id=first if n else None) for n in range(3))
+        session.commit()
+        session.get_one(Topic, 3).move_to(session.get_one(Topic, 2))
+        session.delete(session.get_one(Topic, 12))
+        session.commit()
+        with pinned_to("asia"):
+            (root,) = load_tree(session, Topic)
+            assert [[child.id for child in each.children] for each in (root, *root.children)] == [[2], [3]]
+            assert verify_tree(session, Topic) == []
+        with pinned_to("europe"):
+            assert [child.id for child in load_tree(session, Topic)[0].children] == [13]
+            assert verify_tree(session, Topic) == []
+        with pytest.raises(ShardNotNamedError, match="use pinned_to"):
+            load_tree(session, Topic)
+
+
+def test_one_flush_locks_the_graphs_of_two_shards(maker: Maker) -> None:
+    with maker() as session:
+        tasks = [Task(id=each, continent="Asia" if each < 10 else "Europe") for each in (1, 2, 3, 11, 12, 13)]
+        session.add_all([*tasks, Needs(lower_node=tasks[0], higher_node=tasks[1])])
+        session.add(Needs(lower_node=tasks[3], higher_node=tasks[4]))
+        session.commit()
+        # Between nodes that are stored, so that another transaction could close a cycle meanwhile.
+        session.add_all(Needs(lower_node=tasks[each], higher_node=tasks[each + 1]) for each in (1, 4))
+        session.commit()
+        session.add(Needs(lower_node=tasks[5], higher_node=tasks[3]))
+        with pytest.raises(CycleError):
+            session.commit()
+        session.rollback()
+        with pinned_to("europe"):
+            assert [task.id for task in tasks[3].higher_neighbors()] == [12]
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_version_that_fails_on_one_shard_leaves_none_on_another(maker: Maker) -> None:
@@ -273,7 +388,7 @@ def test_a_tenant_is_on_its_shard_and_its_reads_go_there(maker: Maker, log: Traf
         session.delete(order)
         session.commit()
         assert session.scalars(select(Order.total)).all() == []
-        restore(session, order)
+        undelete(session, order)
         session.commit()
         assert session.scalars(select(Order.total)).all() == [7]
     with tenant_scope("acme"), maker() as session:
