@@ -44,10 +44,11 @@ def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
     writes.
 
     `purpose` tells several such structures of one table apart. On PostgreSQL all writers have to name the schema of the
-    table in the same way, by the table or by ``schema_translate_map``, or all of them leave it to the search path. On MariaDB and MySQL the row with the lowest key stands
-    for the structure. That queues writers up as a rule and no more: in an empty table, or where somebody inserts a
-    lower key, two may pass at a time. Their locking reads (`locking_read`) meet then, and the database refuses one with
-    a deadlock error.
+    table in the same way, by the table or by ``schema_translate_map``, or all of them leave it to the search path.
+
+    On MariaDB and MySQL the row with the lowest key stands for the structure. That queues writers up as a rule and no
+    more: in an empty table, or where somebody inserts a lower key, two may pass at a time. Their locking reads
+    (`locking_read`) meet then, and the database refuses one with a deadlock error.
     """
     if connection.dialect.name == "postgresql":
         # An advisory lock is one of the database. A session over schemas has a connection for each of them, which would
