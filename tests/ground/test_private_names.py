@@ -17,6 +17,7 @@ from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
+    ORMExecuteState,
     RelationshipProperty,
     Session,
     configure_mappers,
@@ -406,6 +407,46 @@ def test_without_the_state_of_execution_listeners_see_reads_of_graphs(session: S
     gone(_names.PARENT_EXECUTE_STATE)
     assert len(_sqlalchemy.load_unfiltered(session, inspect(City), rows)) == 1
     assert len(heard) == 1
+
+
+def test_without_the_state_of_execution_get_bind_gets_one_argument_more(session: Session, gone: Gone) -> None:
+    engine = session.get_bind()
+    given: list[bool] = []
+
+    class Routing(Session):
+        def get_bind(self, *args: Any, **options: Any) -> Any:
+            given.append("_sa_skip_events" in options)
+            return engine
+
+    for _ in range(2):
+        with Routing() as routing:
+            event.listen(routing, "do_orm_execute", _sqlalchemy.invoke, retval=True)
+            assert routing.scalars(select(City)).all() == []
+        gone(_names.PARENT_EXECUTE_STATE)
+    assert given == [False, True]
+
+
+@pytest.mark.parametrize("name", [_names.EXECUTE_LISTENERS, _names.PARENT_EXECUTE_STATE], ids=str)
+def test_without_the_listeners_of_an_execution_later_ones_do_not_see_the_statement(
+    name: PrivateName, session: Session, gone: Gone
+) -> None:
+    heard: list[str] = []
+
+    def execute(state: ORMExecuteState) -> Any:
+        heard.append("executed")
+        return _sqlalchemy.invoke(state)
+
+    def first(state: ORMExecuteState) -> Any:
+        return _sqlalchemy.execute_last(state, execute)
+
+    event.listen(session, "do_orm_execute", first, retval=True)
+    event.listen(session, "do_orm_execute", lambda state: heard.append("later"))
+    assert session.scalars(select(City)).all() == []
+    assert heard == ["later", "executed"]
+    heard.clear()
+    gone(name)
+    assert session.scalars(select(City)).all() == []
+    assert heard == ["executed", "later"]
 
 
 # -- mapping -----------------------------------------------------------------------------------------------------------

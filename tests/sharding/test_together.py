@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dogpile.cache import make_region
-from sqlalchemy import Column, ForeignKey, String, Table, func, inspect, select, update
+from sqlalchemy import Column, ForeignKey, String, Table, delete, func, insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
@@ -31,7 +31,16 @@ from sqla_patterns.sharding import (
     sharded_sessionmaker,
 )
 from sqla_patterns.trees import TreeNode, load_tree, verify_tree
-from sqla_patterns.versioning import Versioned, VersionOptions, as_of, restore, revert, version_at, versions
+from sqla_patterns.versioning import (
+    Versioned,
+    VersionedRow,
+    VersionOptions,
+    as_of,
+    restore,
+    revert,
+    version_at,
+    versions,
+)
 from tests.sharding._models import Traffic
 
 Maker = sessionmaker[ShardedSession]
@@ -55,6 +64,13 @@ class Gauge(Versioned, Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     continent: Mapped[str] = mapped_column(String(20))
     name: Mapped[str] = mapped_column(String(20))
+
+
+class Rate(VersionedRow, Base):
+    __tablename__ = "shard_rate"
+    id: Mapped[str] = mapped_column(String(10), primary_key=True)
+    continent: Mapped[str] = mapped_column(String(20))
+    amount: Mapped[int]
 
 
 class Topic(TreeNode, Base):
@@ -122,6 +138,7 @@ def maker(pair: Shards) -> Maker:
         keys=[
             ShardKey(Station.continent, ROUTER),
             ShardKey(Gauge.continent, ROUTER),
+            ShardKey(Rate.continent, ROUTER),
             ShardKey(Topic.continent, ROUTER),
             ShardKey(Task.continent, ROUTER),
             FollowsParent(Needs.lower_node),
@@ -179,12 +196,11 @@ def test_the_past_is_read_and_brought_back_within_a_pin(maker: Maker) -> None:
         assert sorted(session.scalars(select(Gauge.name))) == ["a!", "b!"]
 
 
-@pytest.mark.parametrize("read", ["version_at", "as_of", "update"])
+@pytest.mark.parametrize("read", ["version_at", "as_of"])
 def test_without_a_pin_what_needs_one_shard_says_so(maker: Maker, read: str) -> None:
     reads: dict[str, Callable[[Session], object]] = {
         "version_at": lambda session: version_at(session, Gauge, 1, datetime.now(UTC)),
         "as_of": lambda session: as_of(session, select(Gauge), datetime.now(UTC)),
-        "update": lambda session: session.execute(update(Gauge).values(name="z")),
     }
     with maker() as session:
         session.add(Gauge(id=1, continent="Asia", name="a"))
@@ -269,21 +285,83 @@ def test_objects_that_wait_for_another_shard_leave_the_session_when_the_flush_fa
         assert session.scalar(select(func.count()).select_from(Station)) == 1
 
 
-def test_a_bulk_statement_on_versioned_rows_names_its_shard(maker: Maker) -> None:
+@pytest.mark.parametrize("cls", [Station, Gauge])
+def test_bulk_statements_on_versioned_rows_leave_their_history_on_each_shard(maker: Maker, cls: Any) -> None:
+    with maker() as session:
+        session.execute(insert(cls), [{"id": 1, "continent": "Asia", "name": "a"}])
+        session.execute(insert(cls), [{"id": n, "continent": "Europe", "name": "b"} for n in (2, 3)])
+        session.commit()
+        held = session.get_one(cls, 2)
+        assert session.execute(update(cls).where(cls.id < 3).values(name="x")).rowcount == 2
+        assert (held.name, session.scalars(select(cls.name).order_by(cls.id)).all()) == ("x", ["x", "x", "b"])
+        session.commit()
+        session.execute(update(cls), [{"id": 1, "name": "y"}, {"id": 3, "name": "y"}])
+        session.commit()
+        assert session.execute(delete(cls).where(cls.id != 1)).rowcount == 2
+        session.commit()
+        assert held not in session
+        with pinned_to("asia"):
+            assert [each.object.name for each in versions(session, cls, 1)] == ["a", "x", "y"]
+        with pinned_to("europe"):
+            assert [each.object.name for each in versions(session, cls, 2)] == ["b", "x"]
+            assert [each.object.name for each in versions(session, cls, 3)] == ["b", "y"]
+            assert versions(session, cls, 1) == []
+
+
+def test_a_bulk_statement_on_versioned_rows_of_one_shard_touches_no_other(maker: Maker, log: Traffic) -> None:
     with maker() as session:
         session.add_all([Station(id=1, continent="Asia", name="a"), Station(id=2, continent="Europe", name="b")])
         session.commit()
-        statement = update(Station).values(name="x")
-        with pytest.raises(ShardNotNamedError, match="pinned_to"):
-            session.execute(statement)
-        session.rollback()
-        for shard in ("asia", "europe"):
-            with pinned_to(shard):
-                session.execute(statement)
+        log.clear()
+        session.execute(update(Station).where(Station.continent == "Europe").values(name="x"))
+        assert {shard for shard, _ in log} == {"europe"}
+
+
+# -- temporal rows -----------------------------------------------------------------------------------------------------
+
+
+def _rates(session: Session) -> list[tuple[str, int, int, bool]]:
+    every = select(Rate).order_by(Rate.id, Rate.version_id).execution_options(include_history=True)
+    return [(each.id, each.version_id, each.amount, each.is_current) for each in session.scalars(every)]
+
+
+def test_temporal_rows_have_their_versions_on_their_shard(maker: Maker) -> None:
+    with maker() as session:
+        rates = [Rate(id=n, continent=c, amount=1) for n, c in (("a", "Asia"), ("b", "Europe"), ("c", "Europe"))]
+        session.add_all(rates)
         session.commit()
-        assert session.scalars(select(Station.name)).all() == ["x", "x"]
+        for rate in rates[:2]:
+            rate.amount = 2
+        session.commit()
+        assert session.execute(update(Rate).where(Rate.amount == 2).values(amount=3)).rowcount == 2
+        assert [rate.amount for rate in rates] == [3, 3, 1]
+        session.commit()
+        assert session.execute(delete(Rate).where(Rate.id != "a")).rowcount == 2
+        assert [rate in session for rate in rates] == [True, False, False]
+        session.commit()
+        rates[0].amount = 4
+        session.commit()
+    with maker() as session:
+        europe = [("b", 1, 1, False), ("b", 2, 2, False), ("b", 3, 3, False), ("c", 1, 1, False)]
+        asia = [("a", 1, 1, False), ("a", 2, 2, False), ("a", 3, 3, False), ("a", 4, 4, True)]
+        assert _rates(session) == asia + europe
         with pinned_to("europe"):
-            assert len(versions(session, Station, 2)) == 2
+            assert _rates(session) == europe
+
+
+def test_a_statement_on_temporal_rows_leaves_objects_of_another_shard_alone(maker: Maker) -> None:
+    with maker() as session:
+        rates = [Rate(id=n, continent=c, amount=1) for n, c in (("a", "Asia"), ("b", "Europe"))]
+        session.add_all(rates)
+        session.commit()
+        with pinned_to("europe"):
+            session.execute(update(Rate).values(amount=2))
+            assert [rate.amount for rate in rates] == [1, 2]
+            session.execute(delete(Rate))
+        assert [rate in session for rate in rates] == [True, False]
+        rates[0].amount = 3
+        session.commit()
+        assert _rates(session) == [("a", 1, 1, False), ("a", 2, 3, True), ("b", 1, 1, False), ("b", 2, 2, False)]
 
 
 # -- many-to-many ------------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, String, bindparam, delete, exists, func, insert, select, update
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import Engine, ForeignKey, String, bindparam, delete, event, exists, func, insert, select, update
+from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, sessionmaker
 
 from sqla_patterns.versioning import Versioned, VersionOptions
 from tests._support import count_statements
@@ -383,3 +383,65 @@ def test_the_legacy_bulk_methods_are_no_silent_hole(Doc: Any, session: Session, 
     later.title = "later"
     session.commit()
     assert history(session, Doc, "id", "version", "title") == [(1, 1, "bulk")]
+
+
+# -- listeners of others ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["class", "factory", "session"])
+@pytest.mark.parametrize("options", [{}, {"operation": True}, {"period": True, "granularity": "transaction"}])
+def test_a_listener_that_is_attached_later_narrows_statement_and_history(
+    plain_bases: Any, engine: Engine, options: dict[str, Any], target: str
+) -> None:
+    """Their class is mapped, so that the library's listener is there, and is called, before theirs."""
+    Doc = docs(plain_bases(), **options)
+    Doc.metadata.create_all(engine)
+
+    def narrow(state: ORMExecuteState) -> None:
+        if state.bind_mapper is not None and state.bind_mapper.class_ is Doc and (state.is_update or state.is_delete):
+            state.statement = state.statement.where(Doc.id == 1)  # type: ignore[attr-defined]
+
+    factory = sessionmaker(engine)
+    with factory() as session:
+        session.add_all([Doc(id=number, title=f"t{number}", body="x") for number in (1, 2, 3)])
+        session.commit()
+        listened: Any = {"class": Session, "factory": factory, "session": session}[target]
+        event.listen(listened, "do_orm_execute", narrow)
+        try:
+            assert session.execute(update(Doc).values(title="new")).rowcount == 1
+            session.commit()
+            assert session.execute(delete(Doc)).rowcount == 1
+            session.commit()
+        finally:
+            event.remove(listened, "do_orm_execute", narrow)
+        assert history(session, Doc, "id", "version", "title") == [(1, 1, "t1"), (1, 2, "new")]
+        assert session.scalars(select(Doc.id).order_by(Doc.id)).all() == [2, 3]
+
+
+def test_a_listener_that_is_attached_later_narrows_what_a_cascade_leaves(plain_bases: Any, engine: Engine) -> None:
+    base = plain_bases()
+
+    class Shelf(base):
+        __tablename__ = "shelf"
+        id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+    class Book(Versioned, base):
+        __tablename__ = "book"
+        id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+        shelf_id: Mapped[int] = mapped_column(ForeignKey("shelf.id", ondelete="CASCADE"))
+
+    base.metadata.create_all(engine)
+
+    def narrow(state: ORMExecuteState) -> None:
+        if state.is_delete:
+            state.statement = state.statement.where(Shelf.id == 1)  # type: ignore[attr-defined]
+
+    with Session(engine) as session:
+        session.add_all([Shelf(id=1), Shelf(id=2)])
+        session.flush()
+        session.add_all([Book(id=1, shelf_id=1), Book(id=2, shelf_id=2)])
+        session.commit()
+        event.listen(session, "do_orm_execute", narrow)
+        session.execute(delete(Shelf))
+        session.commit()
+        assert history(session, Book, "id") == [1]

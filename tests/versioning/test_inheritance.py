@@ -345,7 +345,7 @@ def test_bulk_updates_of_a_joined_table_change_rows_of_this_transaction_too(
     options: dict[str, Any],
     limit: int,
 ) -> None:
-    monkeypatch.setattr("sqla_patterns.versioning._bulk._MAX_KEYS", limit)
+    monkeypatch.setattr("sqla_patterns.versioning._bulk.CHUNK_SIZE", limit)
     each_flush = not options
     base = plain_bases()
     if "revision" in options:

@@ -20,9 +20,12 @@ from ._divided import parts_of as parts_of
 from ._divided import returns_single_entities as returns_single_entities
 from ._divided import stands_for as stands_for
 from ._divided import without_loading as without_loading
+from ._executions import autoflush as autoflush
+from ._executions import execute_last as execute_last
+from ._executions import invoke as invoke
+from ._executions import load_unfiltered as load_unfiltered
 from ._flushes import FlushStep as FlushStep
 from ._flushes import UnitOfWork as UnitOfWork
-from ._flushes import autoflush as autoflush
 from ._flushes import can_hide as can_hide
 from ._flushes import can_move_keys as can_move_keys
 from ._flushes import flushed_mappers as flushed_mappers
@@ -37,7 +40,6 @@ from ._flushes import is_writing as is_writing
 from ._flushes import join_flush as join_flush
 from ._flushes import listen_last as listen_last
 from ._flushes import listens as listens
-from ._flushes import load_unfiltered as load_unfiltered
 from ._flushes import mark_deleted as mark_deleted
 from ._flushes import mark_inserted as mark_inserted
 from ._flushes import move_to_key as move_to_key

@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, event, inspect, select
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm.attributes import set_committed_value
 
-from .._sql import structural
-from .._typing import AnyMapper, AnySelect, AnyState, MappedObject, PrimaryKey
+from .._typing import AnyMapper, AnyState, MappedObject, PrimaryKey
 from ..exceptions import StateError
 from . import _names as names
 
@@ -255,39 +254,3 @@ def release(transaction: SessionTransaction, connection: Connection) -> None:
         del known[key]
     if names.CONNECTIONS.exists():
         connection.close()
-
-
-# -- reads -------------------------------------------------------------------------------------------------------------
-
-
-def autoflush(session: Session) -> None:
-    """Flush as a query of entities would: SQLAlchemy 2.0 does not before a statement that names tables only.
-
-    Inside of a flush, for instance in a listener to ``before_flush``, where no other flush may begin, it does nothing.
-    """
-    if session.autoflush and not names.FLUSHING.get(session, False):
-        session.flush()
-
-
-class _NoListeners:
-    """Stands for an execution whose ``do_orm_execute`` listeners have all been called."""
-
-    def _remaining_events(self) -> Sequence[object]:
-        return ()
-
-
-def load_unfiltered(session: Session, mapper: AnyMapper, rows: AnySelect) -> Sequence[MappedObject]:
-    """Return the objects of `mapper` for `rows`, a statement of its tables, whatever criteria the session has.
-
-    Criteria and eager loading by joins do not apply to a statement that is given as a whole, and no ``do_orm_execute``
-    listener is called for it: one that calls ``.where()`` would fail with it. The argument for that is the one by which
-    SQLAlchemy executes a statement again from within such a listener. In a sharded session, which sends statements to
-    their database in such a listener, they are called.
-    """
-    statement = structural(select(mapper.class_).from_statement(rows))
-    options: dict[str, Any] = {"bind_arguments": {"mapper": mapper}}
-    if session.connection_callable is None and names.PARENT_EXECUTE_STATE.exists():
-        options[names.PARENT_EXECUTE_STATE.name] = _NoListeners()
-    # Of the class, because a subclass of the user's may change statements in a method of its own.
-    found: Sequence[MappedObject] = Session.execute(session, statement, **options).scalars().all()
-    return found

@@ -22,6 +22,7 @@ from sqlalchemy.orm import (
     AttributeEventToken,
     InstanceState,
     Mapper,
+    ORMExecuteState,
     QueryContext,
     RelationshipProperty,
     Session,
@@ -203,8 +204,14 @@ STATES_OF_HIERARCHY: Final = PrivateName(
 PARENT_EXECUTE_STATE: Final = PrivateName(
     Session.execute,
     "_parent_execute_state",
-    "reading the nodes of a graph without do_orm_execute listeners, which might add criteria",
-    "the listeners are called",
+    "executing a statement without do_orm_execute listeners, or from within one of them",
+    "they are called for statements that load whole structures; get_bind() of users gets one argument more",
+)
+EXECUTE_LISTENERS: Final = PrivateName(
+    ORMExecuteState,
+    "_events_todo",
+    "making versions of what a statement changes when all do_orm_execute listeners have changed the statement",
+    "listeners that are called later do not see the statement",
 )
 
 # -- mapping -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstanceState, Query, RelationshipProperty, Session
 
 from .._attach import Attachment, SessionTarget, attach
 from .._session import AnySession, SyncSession, resolve_any_session, resolve_session
+from .._sqlalchemy import invoke
 from ..exceptions import InvalidArgumentError, StateError
 from . import _replay
 from ._arguments import engines_of, regions_by_name, stamp_store, sync_engine
@@ -292,7 +293,7 @@ class ORMCache:
         cache = None if option is None else _responsible(state, option, [self, *map(_cache_of, later)])
         answer = None if option is None or cache is None else cache._answer(state, option)
         if answer is None and outcome.must_answer:
-            return state.invoke_statement()
+            return invoke(state)
         return answer
 
     def _answer(self, state: ORMExecuteState, option: FromCache) -> AnyResult | None:

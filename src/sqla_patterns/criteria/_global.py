@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, TextClause
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from .._attach import Attachment, Listener, SessionTarget, attach
+from .._sqlalchemy import invoke
 from .._typing import AnyResult
 from ..exceptions import InvalidArgumentError
 from ._apply import apply_rule, as_select
@@ -104,7 +105,7 @@ class GlobalCriteria(Generic[T]):
             pass  # by values, or by primary keys, which name the rows
         else:
             apply_rule(state, self._rule)
-        return state.invoke_statement() if executes else None
+        return invoke(state) if executes else None
 
     def _on_flush(self, session: Session, context: object, instances: object) -> None:
         check_flushed_values(session, self._rule, UnfilteredStatementError)

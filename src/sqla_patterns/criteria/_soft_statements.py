@@ -8,6 +8,7 @@ from sqlalchemy import Delete, TextClause, select, update
 from sqlalchemy.orm import ORMExecuteState
 
 from .._sql import STRUCTURAL
+from .._sqlalchemy import invoke
 from .._typing import AnyMapper, AnyResult, MappedClass
 from ._apply import apply_rule, as_select
 from ._errors import UnfilteredStatementError
@@ -21,7 +22,7 @@ def on_execute(state: ORMExecuteState) -> AnyResult | None:
     """Listen for ``do_orm_execute``."""
     executes = as_select(state)
     done = None if isinstance(state.statement, TextClause) else _on_statement(state)
-    return state.invoke_statement() if executes else done
+    return invoke(state) if executes else done
 
 
 def _on_statement(state: ORMExecuteState) -> AnyResult | None:
@@ -38,7 +39,7 @@ def _on_statement(state: ORMExecuteState) -> AnyResult | None:
         state.statement = _marking(state.statement, cast("AnyMapper", state.bind_mapper))
         # Rows that are marked keep their stamp, also where the statement shows them.
         apply_rule(state, SOFT, generation=generation())
-        return state.invoke_statement(statement=state.statement)
+        return invoke(state)
     if shown or only_inserts_values(state):
         return None
     if state.is_update and dml_strategy(state) == "bulk":

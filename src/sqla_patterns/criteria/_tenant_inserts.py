@@ -9,6 +9,7 @@ from sqlalchemy import BindParameter, Insert, Select, SelectBase, TextClause, li
 from sqlalchemy.orm import ORMExecuteState
 from sqlalchemy.sql.elements import ClauseElement
 
+from .._sqlalchemy import invoke
 from .._typing import AnyMapper, AnyResult
 from ._errors import TenantViolationError
 from ._private import AnyElement, dml_strategy, iterate, original_of, private
@@ -57,13 +58,13 @@ def insert_for(state: ORMExecuteState, statement: AnyElement, tenant: object) ->
             _check_row(row, mapper, tenant)
         state.statement = statement
         key = "tenant_id" if dml_strategy(state) == "bulk" else str(tenant_column(mapper).key)
-        return state.invoke_statement(params=[{key: tenant} for _ in rows])
+        return invoke(state, [{key: tenant} for _ in rows])
     _check_row(cast("Mapping[str, object]", state.parameters or {}), mapper, tenant)
     if state.parameters and not statement._values:
         state.statement = statement
         # By attributes where the ORM inserts rows, by columns where it only translates the statement.
         key = "tenant_id" if dml_strategy(state) == "bulk" else str(tenant_column(mapper).key)
-        return state.invoke_statement(params={key: tenant})
+        return invoke(state, {key: tenant})
     state.statement = statement.values({tenant_column(mapper): bound(tenant)})
     return None
 

@@ -27,6 +27,7 @@ from sqlalchemy.schema import ExecutableDDLElement
 
 from .._maintained import ALL_TENANTS
 from .._sql import STRUCTURAL
+from .._sqlalchemy import invoke
 from .._typing import AnyExpression, AnyMapper, AnyResult
 from ._apply import Plan, as_select, carried_out, optioned, plan_of
 from ._errors import TenantViolationError
@@ -45,7 +46,7 @@ def on_execute(state: ORMExecuteState) -> AnyResult | None:
     """Listen for ``do_orm_execute``."""
     executes = as_select(state)
     done = _on_statement(state)
-    return state.invoke_statement() if executes else done
+    return invoke(state) if executes else done
 
 
 def _on_statement(state: ORMExecuteState) -> AnyResult | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 from sqlalchemy import Delete, Executable, Insert, TextClause, Update, inspect
@@ -39,10 +40,15 @@ def execute(state: ORMExecuteState) -> AnyResult:
 
 
 def invoke(state: ORMExecuteState, shard: str, statement: Executable | None = None) -> AnyResult:
-    """Execute a statement, that of the user's unless another is given, on one shard."""
-    return state.invoke_statement(
-        statement, bind_arguments={"shard_id": shard}, execution_options={"identity_token": shard}
-    )
+    """Execute a statement, that of the user's unless another is given, on one shard.
+
+    Listeners that are called after that of the session, as those that write histories, find themselves on this shard.
+    """
+    session = cast("RoutedSession", state.session)
+    with nullcontext() if state.is_select else session.on_shard(shard):
+        return state.invoke_statement(
+            statement, bind_arguments={"shard_id": shard}, execution_options={"identity_token": shard}
+        )
 
 
 def _on_pinned(state: ORMExecuteState, pinned: str | None) -> AnyResult:

@@ -52,7 +52,8 @@ def execute_update(
 
 
 def _invoke(state: ORMExecuteState, shard: str) -> AnyResult:
-    return state.invoke_statement(bind_arguments={"shard_id": shard}, execution_options={"identity_token": shard})
+    with cast("RoutedSession", state.session).on_shard(shard):
+        return state.invoke_statement(bind_arguments={"shard_id": shard}, execution_options={"identity_token": shard})
 
 
 def _check_keys(routing: Routing, state: ORMExecuteState, statement: Update, shards: frozenset[str]) -> None:
@@ -106,6 +107,5 @@ def _update_by_key(session: RoutedSession, state: ORMExecuteState, statement: Up
     results: list[AnyResult] = []
     for shard in in_order(routing, groups):
         state.parameters = groups[shard]
-        with session.on_shard(shard):
-            results.append(_invoke(state, shard))
+        results.append(_invoke(state, shard))
     return results[0].merge(*results[1:]) if len(results) > 1 else results[0]

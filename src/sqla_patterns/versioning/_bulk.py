@@ -32,11 +32,13 @@ from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.sql.visitors import iterate
 
-from .._sql import chunks, is_table, key_in
+from .._sql import CHUNK_SIZE, chunks, is_table, key_in
 from .._sqlalchemy import (
     autoflush,
     concerns,
+    execute_last,
     inserted_rows,
+    invoke,
     is_limited,
     is_orm,
     is_upsert,
@@ -72,12 +74,11 @@ from ._reused_keys import continue_all, continue_keys
 from ._session import get_stamp, session_versions
 from ._version import VersionStamp
 
-# The number of keys in one statement, in addition to the user's parameters.
-_MAX_KEYS = 10_000
-
 
 def on_execute(state: ORMExecuteState) -> AnyResult | None:
     """Write history for a bulk statement, and execute it; a listener for ``do_orm_execute``.
+
+    All other listeners are called before, since they may change which rows the statement changes.
 
     Returns:
         The result of the statement; None to have SQLAlchemy execute it.
@@ -85,19 +86,32 @@ def on_execute(state: ORMExecuteState) -> AnyResult | None:
     Raises:
         UnversionedWriteError: No history of the statement can be written; it is not executed.
     """
+    statement = _statement_of(state)
+    if statement is None or session_versions(state.session).disabled:
+        return None
+    if _config_of(state, statement) is None and not (isinstance(statement, Delete) and cascades_of(statement.table)):
+        return None
+    return execute_last(state, _write)
+
+
+def _statement_of(state: ORMExecuteState) -> Update | Delete | Insert | None:
+    """Return what a statement writes with, None if it is a SELECT or something else."""
     if state.is_select:
         return None
     statement: object = state.statement
     if state.is_from_statement:
         statement = getattr(statement, "element", None)
-    if not isinstance(statement, (Update, Delete, Insert)):
+    return statement if isinstance(statement, (Update, Delete, Insert)) else None
+
+
+def _write(state: ORMExecuteState) -> AnyResult | None:
+    statement = _statement_of(state)
+    if statement is None:
         return None
     config = _config_of(state, statement)
     if config is None:
         if isinstance(statement, Delete) and cascades_of(statement.table):
             _cascade(state, statement, None)
-        return None
-    if session_versions(state.session).disabled:
         return None
     if state.is_from_statement and not isinstance(statement, Insert):
         raise UnversionedWriteError(
@@ -150,7 +164,7 @@ def _makes_no_version(
 def _cascade(state: ORMExecuteState, statement: Delete, criterion: ColumnElement[bool] | None) -> None:
     """Copy the rows that the database deletes or changes together with those of a bulk DELETE."""
     session, table = state.session, statement.table
-    if session_versions(session).disabled or not is_table(table):
+    if not is_table(table):
         return
     referred = list(dict.fromkeys(column for cascade in cascades_of(table) for column in cascade.referred))
     autoflush(session)
@@ -238,7 +252,7 @@ def _has_next_version(config: VersionConfig, matching: MatchingRows) -> ColumnEl
     if root.options.granularity == "transaction":
         # Also rows whose version this transaction made before.
         is_next = bind_values(is_made_now(root), stamp_parameters(matching.stamp))
-    elif len(matching.keys) <= _MAX_KEYS:
+    elif len(matching.keys) <= CHUNK_SIZE:
         return key_in(local_key(config), matching.keys)
     else:
         copies = select(1).where(same_key(root), history.c[VERSION] == main.c[VERSION] - 1)
@@ -263,7 +277,7 @@ def _update(state: ORMExecuteState, config: VersionConfig, statement: Update) ->
             connection.execute(next_version)
         state.statement = statement.where(_has_next_version(config, matching))
     keep_synchronizing(state, statement)
-    result = state.invoke_statement()
+    result = invoke(state)
     if statement.table == root.pair.main:
         _delete_needless_copies(session, root, criterion, matching, result)
     if synchronizes(state, statement):
@@ -288,7 +302,7 @@ def _delete(state: ORMExecuteState, config: VersionConfig, statement: Delete) ->
         _cascade(state, statement, criterion)
     state.statement = statement.where(_is_captured_or_made_now(root, stamp))
     keep_synchronizing(state, statement)
-    result = state.invoke_statement()
+    result = invoke(state)
     _delete_needless_copies(session, root, criterion, matching, result)
     return result
 
@@ -316,7 +330,7 @@ def _update_by_key(
         if root.options.revision is not None:
             values[REVISION] = stamp.revision
         added.append(values)
-    return state.invoke_statement(params=added)
+    return invoke(state, added)
 
 
 def _load_versions(session: Session, config: VersionConfig, changed: Iterable[KeyValues]) -> None:
@@ -364,13 +378,13 @@ def _insert(state: ORMExecuteState, config: VersionConfig, statement: Insert) ->
     if rows is None:
         if not selects_any(statement, [column.key for column in root.key]):
             return None
-        result = state.invoke_statement()
+        result = invoke(state)
         continue_all(session, root)
         return result
     keys = [key for key in (_given_key(root, row) for row in rows) if key is not None]
     if not keys:
         return None
-    result = state.invoke_statement()
+    result = invoke(state)
     continue_keys(session, root, keys)
     return result
 

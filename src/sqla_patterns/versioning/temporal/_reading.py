@@ -18,7 +18,7 @@ from .._types import aware
 from ._config import VALID_FROM, VALID_TO, config_of, may_have_temporal_rows
 from ._criteria import read_all, read_at, read_current
 from ._pins import pin_of
-from ._statements import write_statement
+from ._statements import on_write
 
 #: The execution option by which a statement reads all versions.
 INCLUDE_HISTORY: Final = "include_history"
@@ -55,7 +55,7 @@ def on_execute(state: ORMExecuteState) -> AnyResult | None:
     if state.is_select:
         _read(state)
         return None
-    return write_statement(state)
+    return on_write(state)
 
 
 def _read(state: ORMExecuteState) -> None:

@@ -13,11 +13,17 @@ form            mark of a new version, which also tells the row that it was made
 No row has such a value otherwise, and no transaction sees the mark of another one. If another transaction has closed
 one of the rows in the meantime, fewer rows are closed than were inserted, and the statement fails. On MariaDB and MySQL
 the first statement locks the rows, waits for the other transaction, and goes on with what that one has written.
+
+SQLAlchemy applies criteria of options to the statement that has the options, and not to a SELECT inside of another
+statement. So where an option has criteria for the class, a SELECT reads the keys of the rows first. A DELETE reads them
+on PostgreSQL too: there, an UPDATE that has waited for another transaction passes over the row that is closed by then,
+and does not see the version that has taken its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -31,6 +37,7 @@ from sqlalchemy import (
     Integer,
     Update,
     and_,
+    false,
     func,
     insert,
     literal,
@@ -47,6 +54,8 @@ from ..._sqlalchemy import (
     autoflush,
     can_move_keys,
     concerns,
+    execute_last,
+    invoke,
     is_limited,
     is_upsert,
     mark_deleted,
@@ -56,12 +65,12 @@ from ..._sqlalchemy import (
     state_of,
     synchronizes,
 )
-from ..._typing import AnyColumn, AnyExpression, AnyResult, AnyState
+from ..._typing import AnyColumn, AnyExpression, AnyResult, AnySelect, AnyState
 from ...exceptions import StateError
 from .._errors import StaleVersionError, UnversionedWriteError
 from ._changes import is_closed, key_of
 from ._config import IS_CURRENT, OBJECT_ID, VALID_FROM, VALID_TO, VERSION_ID, KeyValues, TemporalConfig, config_of
-from ._criteria import set_current, write_current
+from ._criteria import read_current, set_current, write_current
 from ._session import row_versions
 from ._writer import closing_values
 
@@ -70,15 +79,40 @@ from ._writer import closing_values
 _MARK: Final = 2**30
 
 
-def write_statement(state: ORMExecuteState) -> AnyResult | None:
+@dataclass(frozen=True)
+class _Target:
+    """Rows that a statement is about.
+
+    Attributes:
+        criterion: Holds for these rows.
+        count: How many they were when their keys were read; None if the keys were not read.
+    """
+
+    criterion: ColumnElement[bool]
+    count: int | None = None
+
+
+def on_write(state: ORMExecuteState) -> AnyResult | None:
     """Execute an INSERT, UPDATE or DELETE of a class with temporal rows; None leaves it to SQLAlchemy.
+
+    All other listeners are called before, since they may change the statement.
 
     Raises:
         UnversionedWriteError: The statement says nothing from which the versions could be made.
     """
+    if _config_of(state) is None or state.execution_options.get(STRUCTURAL):
+        return None
+    return execute_last(state, _write)
+
+
+def _config_of(state: ORMExecuteState) -> TemporalConfig | None:
     mapper = state.bind_mapper
-    config = None if mapper is None else config_of(mapper.class_)
-    if config is None or state.execution_options.get(STRUCTURAL):
+    return None if mapper is None else config_of(mapper.class_)
+
+
+def _write(state: ORMExecuteState) -> AnyResult | None:
+    config = _config_of(state)
+    if config is None:
         return None
     if state.is_insert:
         if is_upsert(cast("Insert", state.statement)):
@@ -94,8 +128,8 @@ def write_statement(state: ORMExecuteState) -> AnyResult | None:
         return None
     _refuse(config, state, statement)
     autoflush(state.session)
-    connection = state.session.connection(bind_arguments={"mapper": config.mapper})
-    loaded = _loaded_current(state.session, connection, config) if synchronizes(state, statement) else []
+    connection = state.session.connection(bind_arguments=dict(state.bind_arguments))
+    loaded = _loaded_current(state, connection, config) if synchronizes(state, statement) else []
     if loaded and isinstance(statement, Update) and not can_move_keys(state.session):
         raise StateError(
             f"update() of {config.name} was not executed: objects of the class are loaded, and this release of "
@@ -121,9 +155,6 @@ def _refuse(config: TemporalConfig, state: ORMExecuteState, statement: Update | 
         fault, way_out = "RETURNING", "select the rows afterwards"
     elif is_limited(statement):
         fault, way_out = "LIMIT", "choose the rows by a criterion"
-    elif any(concerns(each, config.mapper) for each in options_of(statement)):
-        # SQLAlchemy applies them to statements of the user's, and not to those that are made of them here.
-        fault, way_out = "criteria that an option adds, for instance those of a tenant", "change the objects"
     elif config.form == "copied" and isinstance(statement, Update) and not _counted(config):
         fault = "keys that are not counted by the database, of which each version needs a new one"
         way_out = "load the objects and change them"
@@ -158,9 +189,30 @@ def _given(config: TemporalConfig, state: ORMExecuteState, statement: Update) ->
     return given
 
 
-def _criteria(config: TemporalConfig, statement: Update | Delete) -> ColumnElement[bool]:
-    found = statement.whereclause
-    return config.is_current() if found is None else and_(config.is_current(), found)
+def _targets(
+    connection: Connection, config: TemporalConfig, statement: Update | Delete, state: ORMExecuteState
+) -> list[_Target]:
+    """Return the rows that a statement is about, in at least one part; one SELECT if their keys have to be known."""
+    criterion = config.is_current()
+    if statement.whereclause is not None:
+        criterion = and_(criterion, statement.whereclause)
+    options = [each for each in options_of(statement) if concerns(each, config.mapper)]
+    if not options and not (isinstance(statement, Delete) and connection.dialect.name == "postgresql"):
+        return [_Target(criterion)]
+    attributes = [config.mapper.get_property_by_column(column).class_attribute for column in config.key]
+    matching = _locking(connection, read_current(select(*attributes).where(criterion).options(*options)))
+    keys = [tuple(row) for row in connection.execute(structural(matching), _parameters(state))]
+    found = [_Target(and_(config.is_current(), key_in(config.key, chunk)), len(chunk)) for chunk in chunks(keys)]
+    return found or [_Target(false(), 0)]
+
+
+def _locking(connection: Connection, statement: AnySelect) -> AnySelect:
+    """Return a SELECT so that it waits for other writers, on the databases where it then reads what they have left."""
+    return statement.with_for_update() if connection.dialect.name in {"mysql", "mariadb"} else statement
+
+
+def _parameters(state: ORMExecuteState) -> dict[str, Any]:
+    return dict(state.parameters) if isinstance(state.parameters, Mapping) else {}
 
 
 # -- update() ------------------------------------------------------------------------------------
@@ -175,22 +227,20 @@ def _insert_versions(
     for column in config.table.c:
         if column.computed is None and not (config.form == "copied" and column in config.key):
             columns[column] = marked[column] if column in marked else _value(column, given)
-    rows: Any = select(*(value.label(f"_{number}") for number, value in enumerate(columns.values())))
-    rows = rows.select_from(config.cls).where(_criteria(config, statement)).options(*options_of(statement))
-    if connection.dialect.name in {"mysql", "mariadb"}:
-        rows = rows.with_for_update()
-    parameters = {
-        name: value
-        for name, value in (state.parameters.items() if isinstance(state.parameters, Mapping) else ())
-        if name not in config.mapper.column_attrs
-    }
-    copying = insert(config.table).from_select(list(columns), rows).execution_options(preserve_rowcount=True)
-    inserted = connection.execute(structural(copying), parameters)
+    rows = select(*(value.label(f"_{number}") for number, value in enumerate(columns.values())))
+    rows = _locking(connection, rows.select_from(config.cls))
+    parameters = {name: value for name, value in _parameters(state).items() if name not in config.mapper.column_attrs}
+    matched = inserted = 0
+    for target in _targets(connection, config, statement, state):
+        copying = insert(config.table).from_select(list(columns), rows.where(target.criterion))
+        copied = connection.execute(structural(copying.execution_options(preserve_rowcount=True)), parameters)
+        inserted += copied.rowcount
+        matched += copied.rowcount if target.count is None else target.count
     closed = _close_twins(connection, config, moment)
-    if inserted.rowcount != closed.rowcount:
+    if not matched == inserted == closed.rowcount:
         raise StaleVersionError(
-            f"update() of {config.name} matches {inserted.rowcount} current rows, of which {closed.rowcount} could be "
-            "closed: another transaction has changed the others, or by its clock they begin later than this statement; "
+            f"update() of {config.name} matches {matched} current rows, of which {closed.rowcount} could be closed: "
+            "another transaction has changed the others, or by its clock they begin later than this statement; "
             "roll back and try again"
         )
     _unmark(connection, config, moment)
@@ -270,12 +320,18 @@ def _unmark(connection: Connection, config: TemporalConfig, moment: datetime | N
 
 def _close_matching(
     connection: Connection, config: TemporalConfig, statement: Delete, state: ORMExecuteState, moment: datetime | None
-) -> CursorResult[Any]:
+) -> AnyResult:
     values = keep_onupdate(config.table) | closing_values(config, moment)
-    closing: Any = update(config.cls).where(_criteria(config, statement)).values(values)
-    closing = structural(closing.options(*options_of(statement)))
-    parameters = dict(state.parameters) if isinstance(state.parameters, Mapping) else dict[str, Any]()
-    closed = connection.execute(closing, parameters)
+    parts: list[AnyResult] = []
+    for target in _targets(connection, config, statement, state):
+        closing = update(config.cls).where(target.criterion).values(values)
+        closed = connection.execute(structural(closing), _parameters(state))
+        if target.count not in {None, closed.rowcount}:
+            raise StaleVersionError(
+                f"delete() of {config.name} matches {target.count} current rows, of which {closed.rowcount} could be "
+                "closed: another transaction has changed the others; roll back and try again"
+            )
+        parts.append(closed)
     if moment is not None:
         begin, end = config.column(VALID_FROM), config.column(VALID_TO)
         if connection.scalar(structural(select(func.count()).where(end == moment, begin >= moment))):
@@ -283,13 +339,13 @@ def _close_matching(
                 f"delete() of {config.name} matches rows that begin later than this statement, by the clock of another "
                 "machine; roll back and try again"
             )
-    return closed
+    return parts[0].merge(*parts[1:]) if len(parts) > 1 else parts[0]
 
 
 def _name_objects(state: ORMExecuteState, config: TemporalConfig) -> AnyResult:
     """Execute an INSERT of a `CopiedRow` class, and set the ``object_id`` of the rows."""
-    result = state.invoke_statement()
-    connection = state.session.connection(bind_arguments={"mapper": config.mapper})
+    result = invoke(state)
+    connection = state.session.connection(bind_arguments=dict(state.bind_arguments))
     object_id = config.column(OBJECT_ID)
     values: dict[AnyColumn, Any] = keep_onupdate(config.table) | {object_id: config.key[0]}
     naming = update(config.table).where(object_id.is_(None), config.is_current()).values(values)
@@ -300,10 +356,14 @@ def _name_objects(state: ORMExecuteState, config: TemporalConfig) -> AnyResult:
 # -- objects in the session ----------------------------------------------------------------------
 
 
-def _loaded_current(session: Session, connection: Connection, config: TemporalConfig) -> list[AnyState]:
+def _loaded_current(execution: ORMExecuteState, connection: Connection, config: TemporalConfig) -> list[AnyState]:
     """Return the objects in the session that are current versions; one SELECT if that is not loaded of some."""
+    session = execution.session
     versions = row_versions(session)
     states = [state_of(obj) for obj in session.identity_map.values() if isinstance(obj, config.cls)]
+    shard = execution.execution_options.get("identity_token")
+    if shard is not None:
+        states = [state for state in states if state.identity_token == shard]
     attribute = VALID_TO if config.form == "temporal" else IS_CURRENT
     unknown = {key_of(state) for state in states if attribute not in state.dict}
     current = _current_keys(connection, config, unknown)
