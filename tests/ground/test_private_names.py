@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -447,6 +448,20 @@ def test_without_the_listeners_of_an_execution_later_ones_do_not_see_the_stateme
     gone(name)
     assert session.scalars(select(City)).all() == []
     assert heard == ["executed", "later"]
+
+
+def _make_criterion(value: str) -> Callable[[Any], Any]:
+    return lambda cls: cls.name == value
+
+
+def test_without_the_given_criterion_options_with_values_are_not_pickled(gone: Gone) -> None:
+    def make() -> Any:
+        return _sqlalchemy.criteria_made_by(Owner, _make_criterion, "a")
+
+    assert str(select(Owner).options(pickle.loads(pickle.dumps(make())))) == str(select(Owner).options(make()))
+    gone(_names.GIVEN_CRITERION)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(make())
 
 
 # -- mapping -----------------------------------------------------------------------------------------------------------

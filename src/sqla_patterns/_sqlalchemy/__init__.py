@@ -79,6 +79,7 @@ from ._selects import state_of_select as state_of_select
 from ._selects import unmarked as unmarked
 from ._selects import without_final_clauses as without_final_clauses
 from ._statements import concerns as concerns
+from ._statements import criteria_made_by as criteria_made_by
 from ._statements import has_rows as has_rows
 from ._statements import inserted_rows as inserted_rows
 from ._statements import is_limited as is_limited

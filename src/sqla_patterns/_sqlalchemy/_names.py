@@ -21,6 +21,7 @@ from sqlalchemy.ext.associationproxy import AssociationProxy
 from sqlalchemy.orm import (
     AttributeEventToken,
     InstanceState,
+    LoaderCriteriaOption,
     Mapper,
     ORMExecuteState,
     QueryContext,
@@ -299,6 +300,13 @@ DEANNOTATE: Final = PrivateName(
     "_deep_deannotate",
     "having criteria inside of has() and any() meet rows of the past",
     "as_of() with such criteria is refused",
+)
+
+GIVEN_CRITERION: Final = PrivateName(
+    LoaderCriteriaOption,
+    "_where_crit_orig",
+    "pickling objects that were loaded as of a moment",
+    "they cannot be pickled",
 )
 
 # -- a SELECT that is rewritten when it is compiled -------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import ClauseElement, ColumnElement, Delete, Executable, FromClause, Insert, Select, Table, Update
-from sqlalchemy.orm import LoaderCriteriaOption, ORMExecuteState
+from sqlalchemy.orm import LoaderCriteriaOption, ORMExecuteState, with_loader_criteria
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -84,6 +84,32 @@ def concerns(option: ExecutableOption, mapper: AnyMapper) -> bool:
         return bool(entity.mapper.isa(mapper) or mapper.isa(entity.mapper))
     family = mapper.base_mapper.self_and_descendants
     return mixin is not None and any(issubclass(each.class_, mixin) for each in family)
+
+
+class _MadeBy:
+    """Is pickled as the call of a function, so that what it returns need not be pickled itself."""
+
+    def __init__(self, make: Callable[..., object], values: tuple[object, ...]) -> None:
+        self._call: Final = (make, values)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self._call
+
+
+def criteria_made_by(
+    mixin: type[Any], make: Callable[..., Callable[[Any], ColumnElement[bool]]], *values: object
+) -> LoaderCriteriaOption:
+    """Return criteria for all classes with a mixin that depend on values; objects with the option can be pickled.
+
+    Args:
+        mixin: The mixin, or a base of the classes.
+        make: Returns the function for ``with_loader_criteria``; is a function of a module itself.
+        values: What `make` is called with; can be pickled.
+    """
+    option = with_loader_criteria(mixin, make(*values), include_aliases=True)
+    if names.GIVEN_CRITERION.exists():
+        setattr(option, names.GIVEN_CRITERION.name, _MadeBy(make, values))
+    return option
 
 
 def is_limited(statement: Update | Delete) -> bool:

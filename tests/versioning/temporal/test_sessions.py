@@ -157,6 +157,29 @@ def test_objects_that_were_loaded_beside_temporal_rows_can_be_pickled(
         assert _about_temporal_rows(pickle.loads(pickle.dumps(load_options))) == 1
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_objects_that_were_loaded_as_of_a_moment_can_be_pickled(plain_bases: Any, form: str, engine: Engine) -> None:
+    """And load what they refer to as of that moment when they are back in a session."""
+    world = library(plain_bases(), form, period=True)
+    world.metadata.create_all(engine)
+    with Session(engine) as session:
+        book = world.Book(**key(form, 1), title="a")
+        session.add(world.Author(**key(form, 1), name="Ann", books=[book]))
+        session.commit()
+        then = book.valid_from
+        book.title = "b"
+        session.commit()
+    with Session(engine) as session:
+        author = session.scalars(select(world.Author).options(valid_at(then))).one()
+        # The part of the object that matters here; its class stands in no module.
+        load_options = pickle.loads(pickle.dumps(inspect(author).load_options))
+        assert _about_temporal_rows(load_options) == 1
+    with Session(engine) as session:
+        inspect(author).load_options = load_options
+        session.add(author)
+        assert [each.title for each in author.books] == ["a"]
+
+
 def test_statements_on_classes_of_other_bases_are_left_alone(plain_bases: Any, engine: Engine) -> None:
     library(plain_bases(), "temporal")
     base = plain_bases()

@@ -10,7 +10,7 @@ import sqlalchemy
 from sqlalchemy import Alias, ClauseElement, ColumnElement, Executable, FromClause, Join, Table, and_, bindparam, or_
 from sqlalchemy.orm import LoaderCriteriaOption, with_loader_criteria
 
-from ..._sqlalchemy import restrict_subqueries, restrict_where, without_options
+from ..._sqlalchemy import criteria_made_by, restrict_subqueries, restrict_where, without_options
 from .._types import UTCDateTime
 from ._config import CONFIG_ATTRIBUTE, VALID_FROM, VALID_TO, TemporalConfig
 from ._rows import TemporalBase, require_time
@@ -30,6 +30,12 @@ def _is_current(cls: Any) -> ColumnElement[bool]:
 _CURRENT: Final = with_loader_criteria(TemporalBase, _is_current, include_aliases=True)
 
 
+def _criterion_at(moment: datetime) -> Callable[[Any], ColumnElement[bool]]:
+    # A parameter with its type: in a lambda, a datetime would get the type of datetimes in general.
+    at = bindparam(None, moment, type_=UTCDateTime(), unique=True)
+    return lambda cls: cast("ColumnElement[bool]", cls.__sqla_valid_at__(at))
+
+
 def read_current(statement: StatementT) -> StatementT:
     """Return a SELECT so that it reads current rows of all classes with temporal rows that occur in it."""
     return _in_exists(statement, _current_rows).options(_CURRENT)
@@ -47,14 +53,11 @@ def set_current(value: ClauseT) -> ClauseT:
 
 def read_at(statement: StatementT, moment: datetime) -> StatementT:
     """Return a SELECT so that it reads rows that were current at a moment."""
-    # A parameter with its type: in a lambda, a datetime would get the type of datetimes in general.
-    at = bindparam(None, moment, type_=UTCDateTime(), unique=True)
-    option = with_loader_criteria(TemporalBase, lambda cls: cls.__sqla_valid_at__(at), include_aliases=True)
 
     def rows(source: FromClause) -> Sequence[ColumnElement[bool]]:
         return [_valid_rows(config, each, moment) for config, each in _sources(source)]
 
-    return _in_exists(statement, rows).options(option)
+    return _in_exists(statement, rows).options(criteria_made_by(TemporalBase, _criterion_at, moment))
 
 
 def _current_rows(source: FromClause) -> Sequence[ColumnElement[bool]]:
