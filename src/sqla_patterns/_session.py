@@ -12,10 +12,11 @@ Context managers that emit no SQL of their own work with async sessions as well;
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from .exceptions import InvalidArgumentError
@@ -38,6 +39,15 @@ class SeveralDatabases:
     @property
     def statement_dialect(self) -> Dialect:
         """Return the dialect that all of the databases have."""
+        raise NotImplementedError
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """Return the engine of each of the databases."""
+        raise NotImplementedError
+
+    def use_isolation_level(self, level: str) -> None:
+        """Use an isolation level on each of the databases; to be called before the session is used."""
         raise NotImplementedError
 
     def on_database_of(self, obj: object) -> AbstractContextManager[None]:

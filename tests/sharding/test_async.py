@@ -5,45 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from sqla_patterns.asyncio import gather_calls, gather_scalars
+from sqla_patterns.exceptions import InvalidArgumentError
 from sqla_patterns.sharding import (
     PartialCommitError,
     ShardNotNamedError,
     Shards,
     async_sharded_sessionmaker,
-    create_all,
     explain,
     move,
     pinned_to,
 )
 from tests._support import Database
-from tests.sharding._models import NAMES, Base, Location, Report, Unit, location_rows, report_rows, rules
+from tests.sharding._async import filled
+from tests.sharding._models import CONTINENTS, NAMES, Location, Report, Unit, rules
 from tests.sharding.test_commits import failing_commits
 
 
 async def test_an_async_session_routes_merges_and_commits(database: Database, tmp_path: Path) -> None:
-    if database.name == "sqlite":
-        engines = {name: create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/{name}.db") for name in NAMES}
-        shards = Shards.from_engines(engines)
-    else:
-        engine = database.create_async_engine()
-        engines = {"all": engine}
-        async with engine.begin() as connection:
-            for name in NAMES:
-                await connection.execute(text(f"CREATE SCHEMA {name}"))
-        shards = Shards.from_schemas(engine, NAMES)
-    for each in engines.values():
-        async with each.connect() as connection:
-            await connection.run_sync(lambda _: create_all(shards, Base.metadata))
-    maker = async_sharded_sessionmaker(shards, keys=rules(), reference=[Unit], expire_on_commit=False)
-    rows = location_rows()
-    async with maker() as session:
-        await session.execute(insert(Unit), [{"id": 1, "name": "celsius"}, {"id": 2, "name": "kelvin"}])
-        await session.execute(insert(Location), rows)
-        await session.execute(insert(Report), report_rows(rows))
-        await session.commit()
+    async with filled(database, tmp_path) as maker:
+        await _route_merge_and_commit(maker)
+
+
+async def _route_merge_and_commit(maker: async_sessionmaker[AsyncSession]) -> None:
     async with maker() as session:
         assert await session.scalar(select(func.count()).select_from(Location)) == 40
         found = await session.scalars(select(Location.id).order_by(Location.id.desc()).limit(3))
@@ -67,5 +54,57 @@ async def test_an_async_session_routes_merges_and_commits(database: Database, tm
             await session.commit()
         assert len(error.value.committed) == 1
         assert await session.scalar(select(func.count()).where(Location.id >= 100)) == 1
-    for each in engines.values():
-        await each.dispose()
+
+
+# -- gathering ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool_size", [1, 5])
+@pytest.mark.parametrize("isolation_level", ["AUTOCOMMIT", None])
+async def test_gathered_statements_read_each_its_shards(
+    database: Database, tmp_path: Path, isolation_level: str | None, pool_size: int
+) -> None:
+    """Also where pools are small: no session waits for a connection that one waits with that waits for its own."""
+    # Schemas share a pool, which needs a connection for each; `into` has three as well.
+    room = pool_size if database.name == "sqlite" else 3 * pool_size
+    async with filled(database, tmp_path, pool_size=room, max_overflow=0, pool_timeout=10) as maker:
+        by_continent = [select(Location).where(Location.continent == each).order_by(Location.id) for each in CONTINENTS]
+        statements = [select(Location.id).order_by(Location.id), *by_continent, select(func.count(Report.id))] * 2
+        found = await gather_scalars(maker, statements, isolation_level=isolation_level)
+        assert found[0] == list(range(1, 41))
+        assert found[5] == [60]
+        for continent, rows in zip(CONTINENTS, found[1:5], strict=True):
+            assert {each.continent for each in rows} == {continent}
+        async with maker() as session:
+            held = await session.get_one(Location, found[1][0].id)
+            held.city = "mine"
+            await session.commit()
+            held.city = "pending"
+            mine = await gather_scalars(maker, by_continent, into=session, isolation_level=isolation_level)
+            assert held in mine[0]
+            assert all(each in session for rows in mine for each in rows)
+            assert held.city == "pending"
+        level = await gather_calls(maker, lambda session: session.scalar(select(func.count(Location.id))))
+        assert level == (40,)
+
+
+@pytest.mark.only_on("postgresql")
+async def test_the_isolation_level_of_gathered_statements_is_that_of_each_shard(
+    database: Database, tmp_path: Path
+) -> None:
+    level = select(func.current_setting("transaction_isolation")).where(Location.id > 0).select_from(Location)
+    async with filled(database, tmp_path) as maker:
+        statement = level.execution_options(shard_merge="concat")
+        (found,) = await gather_scalars(maker, [statement], isolation_level="SERIALIZABLE")
+        assert (len(found), set(found)) == (40, {"serializable"})
+        async with maker() as session:
+            assert set(await session.scalars(statement)) == {"read committed"}
+
+
+@pytest.mark.only_on("sqlite")
+async def test_gathering_into_a_session_of_shards_in_memory_is_refused(database: Database) -> None:
+    shards = Shards.from_engines({name: create_async_engine("sqlite+aiosqlite://") for name in NAMES})
+    maker = async_sharded_sessionmaker(shards, keys=rules(), reference=[Unit])
+    async with maker() as session:
+        with pytest.raises(InvalidArgumentError, match="a shard is a SQLite database in memory"):
+            await gather_scalars(maker, [select(Location.id)], into=session)

@@ -40,14 +40,14 @@ A = aliased(Location)
 Both = tuple[sessionmaker[ShardedSession], Session]
 
 
-@pytest.fixture(scope="module")
-def both() -> Generator[Both, None, None]:
+@pytest.fixture(scope="module", params=[1, 3], ids=["one after another", "at once"])
+def both(request: pytest.FixtureRequest) -> Generator[Both, None, None]:
     """Provide a sharded factory and a session on one database, with the same rows."""
     with tempfile.TemporaryDirectory() as folder:
         engines = {name: create_engine(f"sqlite:///{Path(folder) / name}.db") for name in NAMES}
         shards = Shards.from_engines(engines)
         create_all(shards, Base.metadata)
-        maker = sharded_sessionmaker(shards, keys=rules(), reference=[Unit])
+        maker = sharded_sessionmaker(shards, keys=rules(), reference=[Unit], concurrency=request.param)
         whole = create_engine("sqlite://")
         Base.metadata.create_all(whole)
         locations = location_rows()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import Pool, StaticPool
 
 from .. import _sqlalchemy
 from .._maintained import CURRENT_TENANT
+from .._session import SeveralDatabases
 from .._typing import AnyExpression
 from ..exceptions import InvalidArgumentError
 from ._tasks import finish
@@ -81,7 +84,16 @@ async def find_source(
         isolation_level = None
     source = SessionSource(maker, limit, isolation_level)
     shared = SessionSource(maker, limit=1, isolation_level=None, shares_connection=True)
-    bind = _bind_of(maker())
+    session = maker()
+    several = session.sync_session
+    if isinstance(several, SeveralDatabases):
+        if into is not None and any(isinstance(each.pool, StaticPool) for each in several.engines):
+            raise InvalidArgumentError(
+                "a shard is a SQLite database in memory, whose one connection other sessions would roll back below the "
+                "session in `into`; use a file, or leave `into` out"
+            )
+        return replace(source, limit=min(limit, _room(several.engines)))
+    bind = _bind_of(session)
     if isinstance(bind, Connection):
         # A test that rolls back, for instance: the connection is in a transaction of its own.
         return shared
@@ -103,11 +115,23 @@ async def find_source(
     return replace(shared, open_session=join)
 
 
+def _room(engines: Sequence[Engine]) -> int:
+    """Return how many sessions may have a connection of each engine at once, so that none waits for another."""
+    rooms = [
+        limit // number for pool, number in Counter(each.pool for each in engines).items() if (limit := _limit(pool))
+    ]
+    return max(1, min(rooms, default=sys.maxsize))
+
+
+def _limit(pool: Pool) -> int | None:
+    return 1 if isinstance(pool, StaticPool) else _sqlalchemy.capacity(pool)
+
+
 def _bind_of(session: AsyncSession) -> Engine | Connection | None:
     """Return what a session that has not been used is bound to, None if that depends on the class."""
     try:
         return session.get_bind()
-    except Exception:  # noqa: BLE001 - `binds` by class; shards, whose chooser is a function of the user's
+    except Exception:  # noqa: BLE001 - `binds` by class; a get_bind() of the user's
         return None
 
 
@@ -119,9 +143,13 @@ async def connect(session: AsyncSession, source: SessionSource, statement: objec
     """
     if source.shares_connection:
         return
+    if isinstance(session.sync_session, SeveralDatabases):
+        if source.isolation_level is not None:
+            session.sync_session.use_isolation_level(source.isolation_level)
+        return  # the statement chooses the connections
     options = {} if source.isolation_level is None else {"isolation_level": source.isolation_level}
     if source.engine is None and not options:
-        return  # the statement chooses the connection, or several
+        return  # the statement chooses the connection
     connecting = session.connection(
         bind_arguments={"clause": cast("AnyExpression", statement)}, execution_options=options
     )

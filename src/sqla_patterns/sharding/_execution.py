@@ -12,6 +12,7 @@ from sqlalchemy.sql.selectable import TextualSelect
 
 from .._sqlalchemy import returns_single_entities
 from .._typing import AnyResult, AnySelect
+from ._concurrent import execute_on
 from ._errors import ShardNotNamedError, UnmergeableScatterError
 from ._inserts import execute_insert
 from ._kinds import SELECT, SELECT_BASE
@@ -100,8 +101,7 @@ def _read(session: RoutedSession, state: ORMExecuteState) -> AnyResult:
     reading = Reading(
         cast("AnySelect", statement),
         dict(state.parameters) if isinstance(state.parameters, Mapping) else {},
-        ordered,
-        lambda changed, shard: invoke(state, shard, changed),
+        lambda changed: execute_on(session, ordered, lambda shard: invoke(state, shard, changed)),
         lambda: session.connection_to(ordered[0]),
         routing.shards,
         _is_single(state, statement),

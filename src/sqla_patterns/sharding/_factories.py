@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction, sessionm
 from .._typing import AnyMapper, AnyState, MappedClass
 from ..exceptions import InvalidArgumentError
 from ._commits import check_two_phase, commit_of
+from ._concurrent import prepare
 from ._execution import execute
 from ._flush import after_flush, before_flush, flush_by_shard, shard_of_new
 from ._keys import ShardRule
@@ -34,6 +35,7 @@ def sharded_sessionmaker(
     merge: Merge = "strict",
     twophase: bool = False,
     choosers: Choosers | None = None,
+    concurrency: int = 1,
     autoflush: bool = True,
     expire_on_commit: bool = True,
     info: dict[Any, Any] | None = None,
@@ -50,6 +52,8 @@ def sharded_sessionmaker(
             statement says. The execution option ``shard_merge`` chooses for one statement.
         twophase: Whether to commit in two phases, so that all shards commit or none.
         choosers: Functions that take the place of the rules.
+        concurrency: How many shards a SELECT for several of them asks at once, each by a thread. It pays where a shard
+            takes some milliseconds to answer.
         autoflush: As for a session.
         expire_on_commit: As for a session.
         info: As for a session.
@@ -58,7 +62,7 @@ def sharded_sessionmaker(
         InvalidArgumentError: A rule names what is not there.
         TwoPhaseUnavailableError: The databases do not know two-phase commits.
     """
-    routing = _routing(shards, keys, reference, scatter, merge, choosers, twophase=twophase)
+    routing = _routing(shards, keys, reference, scatter, merge, choosers, concurrency, twophase=twophase)
     made: sessionmaker[RoutedSession] = sessionmaker(
         class_=RoutedSession,
         routing=routing,
@@ -81,6 +85,7 @@ def async_sharded_sessionmaker(
     merge: Merge = "strict",
     twophase: bool = False,
     choosers: Choosers | None = None,
+    concurrency: int = 1,
     autoflush: bool = True,
     expire_on_commit: bool = True,
     info: dict[Any, Any] | None = None,
@@ -95,6 +100,7 @@ def async_sharded_sessionmaker(
         merge: What happens to answers that cannot be put together.
         twophase: Whether to commit in two phases.
         choosers: Functions that take the place of the rules.
+        concurrency: How many shards a SELECT for several of them asks at once, each by a task.
         autoflush: As for a session.
         expire_on_commit: As for a session.
         info: As for a session.
@@ -105,7 +111,7 @@ def async_sharded_sessionmaker(
     """
     from sqlalchemy.ext.asyncio import async_sessionmaker
 
-    routing = _routing(shards, keys, reference, scatter, merge, choosers, twophase=twophase)
+    routing = _routing(shards, keys, reference, scatter, merge, choosers, concurrency, twophase=twophase)
     sync_class = type("RoutedSession", (RoutedSession,), {"__doc__": RoutedSession.__doc__})
     _listen(sync_class)
     return async_sessionmaker(
@@ -126,6 +132,7 @@ def _routing(
     scatter: Scatter,
     merge: Merge,
     choosers: Choosers | None,
+    concurrency: int,
     *,
     twophase: bool,
 ) -> Routing:
@@ -133,7 +140,11 @@ def _routing(
         raise InvalidArgumentError(f"{shards!r} are no shards; use Shards.from_engines(...)")
     if twophase:
         check_two_phase(shards)
-    return Routing(shards, keys, reference, scatter, merge, choosers or Choosers())
+    routing = Routing(shards, keys, reference, scatter, merge, choosers or Choosers(), concurrency)
+    if concurrency > 1:
+        for engine in shards.engines.values():
+            prepare(engine)
+    return routing
 
 
 # -- listeners ---------------------------------------------------------------------------------------------------------

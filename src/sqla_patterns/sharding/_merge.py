@@ -30,8 +30,8 @@ from ._kinds import BIND, FUNCTION, FUNCTION_FILTER, LABEL, OVER, UNARY
 from ._order import Rank, Sorting, has_strings, ranks, raw, resolve_label, sorting_of
 from ._shards import Shards
 
-#: Execute a statement on a shard.
-Invoke = Callable[[AnySelect, str], AnyResult]
+#: Execute a statement on each shard, and return the results in the order of the shards.
+Invoke = Callable[[AnySelect], list[AnyResult]]
 Row = tuple[Any, ...]
 
 _HIDDEN: Final = "sqla_patterns_hidden_"
@@ -44,8 +44,7 @@ class Reading:
     Attributes:
         statement: The statement of the user's.
         parameters: What is bound at execution.
-        shards: The names of the shards, in their order.
-        invoke: Executes a statement on one of them.
+        invoke: Executes a statement on each of the shards.
         connect: Returns the connection to the first of them, for questions about collations.
         all_shards: All shards.
         is_single: Whether ``Query`` gives objects for it.
@@ -54,7 +53,6 @@ class Reading:
 
     statement: AnySelect
     parameters: dict[str, Any]
-    shards: Sequence[str]
     invoke: Invoke
     connect: Callable[[], Connection]
     all_shards: Shards
@@ -68,7 +66,7 @@ class Reading:
 
 def merge_concat(reading: Reading) -> AnyResult:
     """Return the rows of each shard, one shard after the other, whatever the statement says."""
-    results = [reading.invoke(reading.statement, shard) for shard in reading.shards]
+    results = reading.invoke(reading.statement)
     return results[0].merge(*results[1:]) if results else empty(reading.statement)
 
 
@@ -154,7 +152,7 @@ def _merge_rows(reading: Reading, parts: SelectParts, columns: Sequence[AnyExpre
         statement = statement.limit(limit + offset)
     if parts.offset is not None:
         statement = statement.offset(None)
-    results = [reading.invoke(statement, shard) for shard in reading.shards]
+    results = reading.invoke(statement)
     template = results[0]
     width = len(list(template.keys())) - len(sortings)
     unique = must_be_unique(template)
@@ -284,7 +282,7 @@ def _merge_groups(reading: Reading, parts: SelectParts, columns: Sequence[AnyExp
     limit, offset = _number(parts.limit, "LIMIT", reading), _number(parts.offset, "OFFSET", reading) or 0
     labelled = [each.label(f"{_HIDDEN}{place}") for place, each in enumerate(hidden)]
     statement = reading.statement.order_by(None).limit(None).offset(None).add_columns(*labelled)
-    results = [reading.invoke(statement, shard) for shard in reading.shards]
+    results = reading.invoke(statement)
     template = results[0]
     groups: dict[Row, list[Row]] = {}
     for row in chain.from_iterable(results):

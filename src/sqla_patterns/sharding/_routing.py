@@ -63,6 +63,7 @@ class Routing:
         home: The shard that answers for reference tables.
         everywhere: The names of all shards.
         plans: Plans of statements by cache key, the last 1,000 that were used.
+        concurrency: How many shards may answer at once.
     """
 
     def __init__(
@@ -73,12 +74,18 @@ class Routing:
         scatter: Scatter,
         merge: Merge,
         choosers: Choosers,
+        concurrency: int,
     ) -> None:
         if scatter not in ("allow", "warn", "forbid"):
             raise InvalidArgumentError(f"scatter={scatter!r} is not 'allow', 'warn' or 'forbid'")
         if merge not in ("strict", "concat"):
             raise InvalidArgumentError(f"merge={merge!r} is not 'strict' or 'concat'")
+        if not isinstance(concurrency, int) or concurrency < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(
+                f"concurrency={concurrency!r} is not a number of shards; 1 is one after the other"
+            )
         self.shards: Final = shards
+        self.concurrency: Final = concurrency
         self.home: Final = shards.names[0]
         self.everywhere: Final = frozenset(shards.names)
         self.dialect: Final = next(iter(shards.engines.values())).dialect

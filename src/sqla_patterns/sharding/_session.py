@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +72,7 @@ class RoutedSession(SeveralDatabases, ShardedSession):
         choosers = routing.choosers
         self.routing: Final = routing
         self._hooks: Final = hooks
+        self._engines: Mapping[str, Engine] = routing.shards.engines
         #: The shard of each connection of the transaction.
         self.shard_connections: dict[Connection, str] = {}
         #: Objects that the transaction has taken to another shard.
@@ -120,7 +121,7 @@ class RoutedSession(SeveralDatabases, ShardedSession):
             else:
                 shard_id = pinned_shard() or self._only_shard(mapper, clause)
         try:
-            return self.routing.shards.engines[shard_id]
+            return self._engines[shard_id]
         except KeyError:
             raise InvalidArgumentError(
                 f"There is no shard {shard_id!r}; the shards are {', '.join(self.routing.shards.names)}"
@@ -176,6 +177,17 @@ class RoutedSession(SeveralDatabases, ShardedSession):
     def statement_dialect(self) -> Dialect:
         """Return the dialect of the shards."""
         return self.routing.dialect
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """Return the engine of each shard."""
+        return list(self._engines.values())
+
+    def use_isolation_level(self, level: str) -> None:
+        """Use an isolation level on each shard; to be called before the session is used."""
+        self._engines = {
+            name: engine.execution_options(isolation_level=level) for name, engine in self._engines.items()
+        }
 
     @contextmanager
     def on_database_of(self, obj: object) -> Generator[None, None, None]:
