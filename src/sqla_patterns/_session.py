@@ -12,18 +12,24 @@ Context managers that emit no SQL of their own work with async sessions as well;
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 
+from sqlalchemy import inspect
 from sqlalchemy.engine import Dialect, Engine
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm import InstanceState, Session, scoped_session, sessionmaker
 
+from ._typing import AnyState
 from .exceptions import InvalidArgumentError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Scoped sessions are invariant in their session: scoped_session[Session] would refuse one of a user's own class.
 SyncSession: TypeAlias = "Session | scoped_session[Any]"
@@ -50,9 +56,22 @@ class SeveralDatabases:
         """Use an isolation level on each of the databases; to be called before the session is used."""
         raise NotImplementedError
 
+    @property
+    def current_database(self) -> str | None:
+        """Return the identity token of the database that is worked with, None if that may be any."""
+        raise NotImplementedError
+
     def on_database_of(self, obj: object) -> AbstractContextManager[None]:
         """Return a block in which connections that nothing else decides are those of the database of `obj`."""
         raise NotImplementedError
+
+
+def current_database(session: Session) -> str | None:
+    """Return the identity token of the objects of the database that a session works with now.
+
+    It is None in a session with one database, whose objects have none.
+    """
+    return session.current_database if isinstance(session, SeveralDatabases) else None
 
 
 def database_of(session: Session, obj: object) -> AbstractContextManager[None]:
@@ -63,6 +82,62 @@ def database_of(session: Session, obj: object) -> AbstractContextManager[None]:
     if isinstance(session, SeveralDatabases) and not isinstance(obj, type):
         return session.on_database_of(obj)
     return nullcontext()
+
+
+def at_object(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function work on the database of the first stored object among its arguments, or in a list of them.
+
+    It is for functions that take a session first, or an object in a session. With one database it changes nothing.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        session = _session_of(args[0]) if args else None
+        if isinstance(session, SeveralDatabases):
+            for each in _flat([*args[1:], *options.values(), *args[:1]]):
+                state = _state_of(each)
+                if state is not None and state.key is not None:
+                    with session.on_database_of(each):
+                        return function(*args, **options)
+        return function(*args, **options)
+
+    return call
+
+
+def _session_of(first: object) -> object:
+    if isinstance(first, (Session, scoped_session)):
+        return first() if isinstance(first, scoped_session) else first
+    state = _state_of(first)
+    return None if state is None else state.session
+
+
+def _state_of(value: object) -> AnyState | None:
+    found: object = inspect(value, raiseerr=False)
+    return found if isinstance(found, InstanceState) else None
+
+
+def _flat(values: Iterable[object]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, (list, tuple, set)):
+            yield from cast("Iterable[object]", value)
+        else:
+            yield value
+
+
+def require_class(entity: object, function: str, keyword: str = "") -> None:
+    """Raise if a function that takes a class was given an object.
+
+    Args:
+        entity: What the user has passed as the class.
+        function: The function that the user has called; it appears in the error.
+        keyword: The parameter that takes an object, if there is one.
+
+    Raises:
+        InvalidArgumentError: `entity` is an object of a mapped class.
+    """
+    if _state_of(entity) is not None:
+        way_out = f"{function}(session, {type(entity).__name__}{', ' + keyword + '=...' if keyword else ''})"
+        raise InvalidArgumentError(f"{function}() takes a class and was given an object, {entity!r}; write {way_out}")
 
 
 def resolve_session(session: AnySession, function: str) -> Session:

@@ -16,7 +16,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 from sqla_patterns.caching import FromCache, ORMCache
 from sqla_patterns.criteria import GlobalCriteria, HasPrivate, SoftDelete, TenantScoped, tenant_scope
 from sqla_patterns.criteria import restore as undelete
-from sqla_patterns.graphs import CycleError, GraphEdge, GraphNode, GraphOptions
+from sqla_patterns.graphs import (
+    CycleError,
+    GraphEdge,
+    GraphNode,
+    GraphOptions,
+    all_paths,
+    connected_component,
+    load_graph,
+    shortest_path,
+)
 from sqla_patterns.sharding import (
     CrossShardRelationshipError,
     FollowsParent,
@@ -30,12 +39,22 @@ from sqla_patterns.sharding import (
     pinned_to,
     sharded_sessionmaker,
 )
-from sqla_patterns.trees import TreeNode, load_tree, verify_tree
+from sqla_patterns.trees import (
+    TreeNode,
+    delete_subtree,
+    dump_tree,
+    insert_tree,
+    load_tree,
+    lowest_common_ancestor,
+    verify_tree,
+    walk_tree,
+)
 from sqla_patterns.versioning import (
     Versioned,
     VersionedRow,
     VersionOptions,
     as_of,
+    erase,
     restore,
     revert,
     version_at,
@@ -233,6 +252,96 @@ def test_each_shard_has_trees_of_its_own(maker: Maker) -> None:
             assert verify_tree(session, Topic) == []
         with pytest.raises(ShardNotNamedError, match="use pinned_to"):
             load_tree(session, Topic)
+
+
+def test_functions_that_are_given_an_object_work_on_its_shard(maker: Maker) -> None:
+    """Without a pin, although the keys are on both shards."""
+    with maker() as session:
+        for continent in ("Asia", "Europe"):
+            session.add_all(Topic(id=n, continent=continent, parent_id=n - 1 if n > 1 else None) for n in (1, 2, 3))
+            tasks = [Task(id=n, continent=continent) for n in (1, 2, 3)]
+            session.add_all([*tasks, Needs(lower_node=tasks[0], higher_node=tasks[1])])
+            session.flush()
+        session.commit()
+        for shard in ("asia", "europe"):
+            first, second, third = (session.get_one(Topic, n, identity_token=shard) for n in (1, 2, 3))
+            assert load_tree(session, Topic, root=first) == [first]
+            assert [row.node for row in walk_tree(session, Topic, [second])] == [second, third]
+            assert lowest_common_ancestor(session, second, third) is second
+            assert len(dump_tree(session, Topic, first)) == 1
+            insert_tree(session, Topic, [{"id": 4, "continent": second.continent}], parent=third)
+            session.commit()
+            assert [each.id for each in third.children] == [4]
+            assert delete_subtree(session, second) == 3
+            session.commit()
+            a, b, c = (session.get_one(Task, n, identity_token=shard) for n in (1, 2, 3))
+            assert [each.lower_node for each in a.add_neighbor(b, c)] == [a, a]
+            session.commit()
+            assert [set(each.higher_neighbors()) for each in (a, b)] == [{b, c}, set()]
+            assert shortest_path(session, a, c) == [a, c]
+            assert all_paths(session, a, b, limit=5) == [[a, b]]
+            assert set(connected_component(session, b)) == {a, b, c}
+            assert load_graph(session, Task, start=[a]) == [a, b, c]
+            assert a.remove_neighbor(c) == 1
+            session.commit()
+        for shard in ("asia", "europe"):
+            with pinned_to(shard):
+                assert [each.id for each in load_tree(session, Topic)] == [1]
+                assert verify_tree(session, Topic) == []
+                assert [(each.lower_id, each.higher_id) for each in session.scalars(select(Needs))] == [(1, 2)]
+
+
+def test_what_is_loaded_of_trees_shows_what_the_flush_has_done(maker: Maker, log: Traffic) -> None:
+    """Also where the other shard has the same keys."""
+    with maker() as session:
+        for continent in ("Asia", "Europe"):
+            session.add_all(Topic(id=n, continent=continent, parent_id=1 if n > 1 else None) for n in range(1, 6))
+            session.flush()
+        session.commit()
+        shards = {
+            shard: [session.get_one(Topic, n, identity_token=shard) for n in range(1, 6)]
+            for shard in ("asia", "europe")
+        }
+        for root, *children in shards.values():
+            assert root.children == children
+            assert [each.position for each in children] == [0, 1, 2, 3]
+        for root, *children in shards.values():
+            children[3].move_to(root, "first_child")
+        session.flush()
+        log.clear()
+        for root, *children in shards.values():
+            assert [each.position for each in children] == [1, 2, 3, 0]
+            assert root.children == [children[3], *children[:3]]
+        assert len(log) <= 4
+        session.rollback()
+
+
+def test_erase_within_a_pin(maker: Maker) -> None:
+    with maker() as session:
+        for continent in ("Asia", "Europe"):
+            session.add(Station(id=1, continent=continent, name="a"))
+            session.flush()
+        session.commit()
+        for each in session.scalars(select(Station)).all():
+            each.name = "b"
+        session.commit()
+        with pinned_to("europe"):
+            assert erase(session, Station, 1) == 1
+            session.commit()
+            assert session.scalars(select(Station)).all() == []
+        with pinned_to("asia"):
+            assert [each.object.name for each in versions(session, Station, 1)] == ["a", "b"]
+
+
+def test_a_flush_within_such_a_function_writes_to_all_shards(maker: Maker) -> None:
+    with maker() as session:
+        session.add_all([Topic(id=1, continent="Asia"), Topic(id=2, continent="Europe")])
+        session.commit()
+        asia, europe = session.get_one(Topic, 1), session.get_one(Topic, 2)
+        session.add(Topic(id=3, continent="Europe", parent=europe))
+        assert delete_subtree(session, asia) == 1
+        session.commit()
+        assert session.scalars(select(Topic.id).order_by(Topic.id)).all() == [2, 3]
 
 
 def test_one_flush_locks_the_graphs_of_two_shards(maker: Maker) -> None:

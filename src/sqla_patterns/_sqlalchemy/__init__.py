@@ -113,6 +113,7 @@ from ._states import is_orphan as is_orphan
 from ._states import is_propagated as is_propagated
 from ._states import is_unsaved_orphan as is_unsaved_orphan
 from ._states import object_in_session as object_in_session
+from ._states import objects_in_session as objects_in_session
 from ._states import pending_additions as pending_additions
 from ._states import pk_of_state as pk_of_state
 from ._states import set_value_before_change as set_value_before_change

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.orm import AttributeEventToken, Session, attributes
 from sqlalchemy.orm.attributes import get_history, instance_state
 from sqlalchemy.orm.base import NO_VALUE, PASSIVE_NO_INITIALIZE
 
+from .._session import current_database
 from .._typing import AnyAttribute, AnyMapper, AnyRelationship, AnyState, MappedObject, PrimaryKey
 from . import _names as names
 
@@ -25,15 +26,27 @@ def pk_of_state(state: AnyState) -> PrimaryKey:
     return key[1][0]
 
 
-def object_in_session(session: Session, mapper: AnyMapper, pk: Sequence[PrimaryKey]) -> MappedObject | None:
+def object_in_session(
+    session: Session, mapper: AnyMapper, pk: Sequence[PrimaryKey], *, near: AnyState | None = None
+) -> MappedObject | None:
     """Return the object with a primary key that is in the session already, without SQL; None if there is none.
 
     Args:
         session: The session.
         mapper: The mapper of the class or of one that it inherits from.
         pk: The values of the primary key in the order of its columns.
+        near: An object on the same database, for sessions that have several; otherwise it is the one worked with now.
     """
-    return session.identity_map.get(mapper.identity_key_from_primary_key(tuple(pk)))
+    token = None if near is None else near.identity_token
+    token = current_database(session) if token is None else token
+    return session.identity_map.get(mapper.identity_key_from_primary_key(tuple(pk), identity_token=token))
+
+
+def objects_in_session(session: Session, cls: type[Any]) -> list[MappedObject]:
+    """Return the persistent objects of a class that a session holds, of the database that it works with now."""
+    token = current_database(session)
+    found: list[MappedObject] = [obj for obj in session.identity_map.values() if isinstance(obj, cls)]
+    return found if token is None else [obj for obj in found if instance_state(obj).identity_token == token]
 
 
 def changed(state: AnyState, key: str) -> bool:

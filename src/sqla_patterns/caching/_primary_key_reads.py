@@ -13,7 +13,7 @@ from sqlalchemy import Integer, Uuid, bindparam, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from .._sql import chunks
-from .._sqlalchemy import mapper_of
+from .._sqlalchemy import mapper_of, object_in_session
 from .._typing import AnyMapper, AnyResult, AnyState, MappedClass, PrimaryKey
 from ..exceptions import InvalidArgumentError
 from . import _replay
@@ -101,7 +101,7 @@ def get_many(
     found: dict[KeyTuple, M] = {}
     missing: list[KeyTuple] = []
     for primary_key in dict.fromkeys(primary_keys.values()):
-        present: object = session.identity_map.get(mapper.identity_key_from_primary_key(primary_key))
+        present: object = object_in_session(session, mapper, primary_key)
         if present is None or _state_of(present).expired:
             missing.append(primary_key)
         elif isinstance(present, model):

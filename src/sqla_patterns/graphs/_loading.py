@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Executable, literal, or_, select
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, at_object, require_class, resolve_session
 from .._sqlalchemy import changed
 from .._typing import AnySelect, MappedObject, PrimaryKey
 from ..exceptions import InvalidArgumentError
@@ -19,6 +19,7 @@ from ._predicates import check_within, reach
 from ._queries import connect
 
 
+@at_object
 def load_graph(
     session: SyncSession,
     entity: type[N],
@@ -49,6 +50,7 @@ def load_graph(
         InvalidArgumentError: `start` is no node or key, or `within` is negative or given without `start`.
     """
     session = resolve_session(session, "load_graph")
+    require_class(entity, "load_graph", "start")
     check_within(within)
     edges = edges_of(entity, edge)
     config = edges.config

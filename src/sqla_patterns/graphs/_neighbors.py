@@ -8,6 +8,7 @@ from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, joinedload, object_session
 from sqlalchemy.orm.attributes import instance_state, set_attribute, set_committed_value
 
+from .._session import at_object
 from .._sql import chunks
 from .._sqlalchemy import pending_additions
 from .._typing import MappedObject, PrimaryKey
@@ -16,6 +17,7 @@ from ._config import EdgeConfig, Edges, edges_of
 from ._ends import MAX_KEYS, SIDES, Pair, end_of, ends_of, load_edges, stored_pairs
 
 
+@at_object
 def add_neighbors(
     node: object, nodes: Sequence[object], edge: object, attributes: Mapping[str, object]
 ) -> list[MappedObject]:
@@ -62,6 +64,7 @@ def _set_end(config: EdgeConfig, edge: object, side: str, node: object, stored: 
         set_attribute(edge, name, node)
 
 
+@at_object
 def remove_neighbors(node: object, nodes: Sequence[object], edge: object) -> int:
     """Delete the edges from `node` to each of `nodes`, and return how many there were."""
     edges = edges_of(node, edge)
@@ -98,6 +101,7 @@ def _remove_from_collections(config: EdgeConfig, session: Session, edge: object,
             getattr(node, collection).remove(edge)
 
 
+@at_object
 def neighbors(node: object, edge: object, *, higher: bool) -> list[MappedObject]:
     """Return the nodes at the other ends of the edges of `node`; see `GraphNode.higher_neighbors`.
 

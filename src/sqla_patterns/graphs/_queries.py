@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 
 from .._locks import allow_deep_recursion
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, at_object, require_class, resolve_session
 from .._sql import chunks, is_column, structural_part
 from .._sqlalchemy import autoflush
 from .._typing import AnyExpression, MappedObject, PrimaryKey
@@ -35,6 +35,7 @@ from ._predicates import between
 _Weight = SQLColumnExpression[float | Decimal | None]
 
 
+@at_object
 def shortest_path(
     session: SyncSession, a: N, b: N, *, weight: _Weight | None = None, edge: type[GraphEdge[Any]] | None = None
 ) -> Sequence[N] | None:
@@ -63,6 +64,7 @@ def shortest_path(
     return _nodes(session, paths.config, found) if found else None
 
 
+@at_object
 def all_paths(
     session: SyncSession,
     a: N,
@@ -118,6 +120,7 @@ def topological_order(
         CycleError: There is no such order. ``path`` has the nodes of one cycle; `find_cycles` finds more.
     """
     session = resolve_session(session, "topological_order")
+    require_class(entity, "topological_order")
     edges = edges_of(entity, edge)
     config, pairs = edges.config, edges.pairs()
     statement = (
@@ -164,6 +167,7 @@ def find_cycles(
         edge: The edge class, where there are several.
     """
     session = resolve_session(session, "find_cycles")
+    require_class(entity, "find_cycles")
     edges = edges_of(entity, edge)
     after = _adjacency(_rows(session, edges, edges.select().order_by(edges.config.lower, edges.config.higher)))
     place = {key: number for number, key in enumerate(after)}
@@ -178,6 +182,7 @@ def find_cycles(
     return [cycle for cycle in cycles if all(isinstance(node, entity) for node in cycle)]
 
 
+@at_object
 def connected_component(session: SyncSession, node: N, *, edge: type[GraphEdge[Any]] | None = None) -> Sequence[N]:
     """Return all nodes that are connected with `node`, itself included, whatever the direction of the edges.
 

@@ -17,7 +17,6 @@ from ._errors import ShardNotNamedError, UnmergeableScatterError
 from ._inserts import execute_insert
 from ._kinds import SELECT, SELECT_BASE
 from ._merge import Reading, empty, empty_aggregate, has_aggregates, merge, merge_concat
-from ._pin import pinned_shard
 from ._reads import check_scatter, in_order, named_shard, shards_of_statement
 from ._session import RoutedSession
 from ._updates import execute_update
@@ -36,8 +35,8 @@ def execute(state: ORMExecuteState) -> AnyResult:
     if state.is_insert:
         return execute_insert(session, state, cast("Insert", state.statement), named)
     if isinstance(state.statement, (Update, Delete)):
-        return execute_update(session, state, state.statement, pinned_shard())
-    return _on_pinned(state, pinned_shard())
+        return execute_update(session, state, state.statement, session.pinned_shard)
+    return _on_pinned(state, session.pinned_shard)
 
 
 def invoke(state: ORMExecuteState, shard: str, statement: Executable | None = None) -> AnyResult:
@@ -69,7 +68,7 @@ def _read(session: RoutedSession, state: ORMExecuteState) -> AnyResult:
         if mapper is not None and routing.is_reference(inspect(mapper).mapper):
             return invoke(state, routing.home)
         return invoke(state, str(lazy.identity_token))
-    pinned = pinned_shard()
+    pinned = session.pinned_shard
     if pinned is not None:
         return invoke(state, pinned)
     statement: Any = state.statement

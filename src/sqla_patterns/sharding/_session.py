@@ -84,6 +84,7 @@ class RoutedSession(SeveralDatabases, ShardedSession):
         #: The shards of parents that this flush has looked for, by the rule of the child and its foreign key.
         self.parent_shards: dict[object, dict[tuple[Any, ...], str]] = {}
         self._forced: str | None = None
+        self._shard_of_block: str | None = None
         super().__init__(
             shard_chooser=choosers.shard_chooser or self._choose_for_object,
             identity_chooser=choosers.identity_chooser or partial(hooks.choose_for_identity, self),
@@ -119,7 +120,7 @@ class RoutedSession(SeveralDatabases, ShardedSession):
             if instance is not None:
                 shard_id = self._shard_of_instance(instance)
             else:
-                shard_id = pinned_shard() or self._only_shard(mapper, clause)
+                shard_id = self.pinned_shard or self._only_shard(mapper, clause)
         try:
             return self._engines[shard_id]
         except KeyError:
@@ -136,10 +137,13 @@ class RoutedSession(SeveralDatabases, ShardedSession):
             super().flush()  # which says that a flush is going on, or writes what a listener has left behind it
             return
         self.is_dividing = True
+        # A flush writes to other shards too, and reads what is there.
+        before, self._shard_of_block = self._shard_of_block, None
         try:
             self._hooks.flush(self, super().flush)
         finally:
             self.is_dividing = False
+            self._shard_of_block = before
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         """Return an object by its primary key, as `Session.get()` does.
@@ -189,15 +193,29 @@ class RoutedSession(SeveralDatabases, ShardedSession):
             name: engine.execution_options(isolation_level=level) for name, engine in self._engines.items()
         }
 
+    @property
+    def current_database(self) -> str | None:
+        """Return the shard that is written to, or pinned; None if it may be any."""
+        if self._forced is not None:
+            return self._forced
+        return next(iter(self.flushed_shards)) if len(self.flushed_shards) == 1 else self.pinned_shard
+
     @contextmanager
     def on_database_of(self, obj: object) -> Generator[None, None, None]:
-        """Give out connections to the shard of `obj` within a block, unless another is named."""
-        before = self.flushed_shards
-        self.expect_flush_on(frozenset((self._shard_of_instance(obj),)))
+        """Send statements, and give out connections, to the shard of `obj` within a block, unless another is named."""
+        before = self.flushed_shards, self._shard_of_block
+        self._shard_of_block = self._shard_of_instance(obj)
+        self.expect_flush_on(frozenset((self._shard_of_block,)))
         try:
             yield
         finally:
-            self.expect_flush_on(before)
+            expected, self._shard_of_block = before
+            self.expect_flush_on(expected)
+
+    @property
+    def pinned_shard(self) -> str | None:
+        """Return the shard of statements that name none: the one that is pinned, or that of `on_database_of()`."""
+        return pinned_shard() or self._shard_of_block
 
     def connection_to(self, shard: str) -> Connection:
         """Return the connection to a shard in the transaction of the session."""

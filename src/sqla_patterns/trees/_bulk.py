@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, selectin_polymorphic, undefer
 from sqlalchemy.sql.base import ExecutableOption
 
 from .._locks import locking_read
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, at_object, require_class, resolve_session
 from .._sql import chunks
 from .._sqlalchemy import mark_inserted
 from .._typing import AnyMapper, MappedClass, MappedObject, PrimaryKey
@@ -35,6 +35,7 @@ ListT = TypeVar("ListT", bound=TreeNode)
 KeyedT = TypeVar("KeyedT", bound=KeyedTreeNode)
 
 
+@at_object
 def insert_tree(session: SyncSession, entity: type[NodeT], data: TreeData, parent: object = None) -> Sequence[NodeT]:
     """Insert whole trees from nested data, in bulk, and return the new nodes at the top.
 
@@ -63,6 +64,7 @@ def insert_tree(session: SyncSession, entity: type[NodeT], data: TreeData, paren
         InvalidMoveError: `parent` does not exist.
     """
     session = resolve_session(session, "insert_tree")
+    require_class(entity, "insert_tree", "parent")
     tree = tree_of(entity)
     config = tree.config
     session.flush()
@@ -179,6 +181,7 @@ def _show(
 def dump_tree(session: SyncSession, entity: type[ListT], root: object = None) -> list[dict[str, object]]: ...
 @overload
 def dump_tree(session: SyncSession, entity: type[KeyedT], root: object = None) -> dict[str, dict[str, object]]: ...
+@at_object
 def dump_tree(session: SyncSession, entity: MappedClass, root: object = None) -> object:
     """Return whole trees as nested dictionaries, fit for `insert_tree` and, as far as the values are, for JSON.
 
@@ -193,6 +196,7 @@ def dump_tree(session: SyncSession, entity: MappedClass, root: object = None) ->
         root: The node to dump, with all that lies below it; None dumps all trees.
     """
     session = resolve_session(session, "dump_tree")
+    require_class(entity, "dump_tree", "root")
     config = tree_of(entity).config
     top: list[tuple[object, dict[str, object]]] = []
     path: list[dict[str, object]] = []

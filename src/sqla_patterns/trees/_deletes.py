@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from .._declarative import keep_onupdate
 from .._locks import allow_deep_recursion, is_mysql, locking_read, take_write_lock
 from .._maintained import before_maintenance
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, at_object, resolve_session
 from .._sql import chunks
 from .._sqlalchemy import mark_deleted
 from .._typing import MappedObject, PrimaryKey, SelfLinked
@@ -275,6 +275,7 @@ def _left_behind(plan: FlushPlan, settled: Collection[PrimaryKey]) -> Iterator[t
                 yield top, child
 
 
+@at_object
 def delete_subtree(session: SyncSession, node: SelfLinked) -> int:
     """Delete a node and all that lies below it, whatever ``on_delete`` says, and return how many rows were deleted.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.base import NO_VALUE
 
 from .._sql import structural
-from .._sqlalchemy import changed, committed
+from .._sqlalchemy import changed, committed, objects_in_session
 from .._typing import AnyState, MappedObject, PrimaryKey
 from ..exceptions import InvalidArgumentError
 from ._config import ColumnValues, TreeConfig
@@ -166,10 +166,9 @@ class FlushPlan:
         """Return the node with this primary key that the session holds, or None."""
         return loaded_node(self.session, self.config, pk)
 
-    def loaded_nodes(self) -> Iterator[MappedObject]:
-        """Yield all nodes of the tree that the session holds."""
-        cls = self.config.cls
-        return (obj for obj in self.session.identity_map.values() if isinstance(obj, cls))
+    def loaded_nodes(self) -> Sequence[MappedObject]:
+        """Return all nodes of the tree that the session holds."""
+        return objects_in_session(self.session, self.config.cls)
 
     def note_renamed(self, node: MappedObject) -> None:
         """Remember a node that has no link, if it has a new key."""

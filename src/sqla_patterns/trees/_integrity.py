@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from .._locks import lock_table, locking_read
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, require_class, resolve_session
 from .._sql import update_rows
-from .._typing import MappedObject, PrimaryKey
+from .._sqlalchemy import objects_in_session
+from .._typing import PrimaryKey
 from ._config import TreeConfig
 from ._errors import TreeDamagedError, TreeProblem
 from ._expire_on_rollback import expire_on_rollback
@@ -38,6 +39,7 @@ def verify_tree(session: SyncSession, entity: type[NodeT]) -> Sequence[TreeProbl
         entity: The tree class.
     """
     session = resolve_session(session, "verify_tree")
+    require_class(entity, "verify_tree")
     tree = tree_of(entity)
     config = tree.config
     session.flush()
@@ -68,6 +70,7 @@ def rebuild_tree(session: SyncSession, entity: type[NodeT]) -> int:
         PathOverflowError: The tree is too deep or too wide for a `MaterializedPath` or `LtreePath`; nothing is written.
     """
     session = resolve_session(session, "rebuild_tree")
+    require_class(entity, "rebuild_tree")
     tree = tree_of(entity)
     config = tree.config
     session.flush()
@@ -174,7 +177,7 @@ def _sibling_problems(config: TreeConfig, rows: Sequence[NodeRow]) -> list[TreeP
 
 def _show_positions(session: Session, config: TreeConfig, final: dict[PrimaryKey, int]) -> None:
     """Set the position of each node that the session holds, and sort the loaded lists of children."""
-    nodes: list[MappedObject] = [node for node in session.identity_map.values() if isinstance(node, config.cls)]
+    nodes = objects_in_session(session, config.cls)
     for node in nodes:
         index = final.get(pk_of(node))
         if index is not None and node.__dict__.get("position") != index:

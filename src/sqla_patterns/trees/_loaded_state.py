@@ -7,7 +7,7 @@ from typing import TypeAlias
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
-from .._sqlalchemy import changed
+from .._sqlalchemy import changed, object_in_session
 from .._typing import MappedObject, PrimaryKey
 from ._config import TreeConfig
 
@@ -34,7 +34,7 @@ def known_pk(config: TreeConfig, node: MappedObject) -> PrimaryKey:
 
 def loaded_node(session: Session, config: TreeConfig, pk: PrimaryKey) -> MappedObject:
     """Return the node with this primary key that the session holds, or None."""
-    return session.identity_map.get(config.mapper.identity_key_from_primary_key((pk,)))
+    return object_in_session(session, config.mapper, (pk,))
 
 
 def loaded_parent(node: MappedObject) -> MappedObject:
@@ -47,7 +47,7 @@ def loaded_parent(node: MappedObject) -> MappedObject:
     key = node.__dict__.get("parent_id")
     if key is None or state.session is None:
         return None
-    return state.session.identity_map.get(state.mapper.base_mapper.identity_key_from_primary_key((key,)))
+    return object_in_session(state.session, state.mapper.base_mapper, (key,), near=state)
 
 
 def loaded_list(node: MappedObject) -> list[MappedObject] | None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql.base import ExecutableOption
 
 from .._locks import allow_deep_recursion
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, at_object, require_class, resolve_session
 from .._sql import structural_part
 from .._sqlalchemy import changed, pk_of_state, state_of
 from .._typing import AnyState, MappedObject, PrimaryKey
@@ -34,6 +34,7 @@ class TreeRow(NamedTuple, Generic[T]):
     depth: int
 
 
+@at_object
 def load_tree(
     session: SyncSession, entity: type[NodeT], root: object = None, *, max_depth: int | None = None
 ) -> Sequence[NodeT]:
@@ -55,9 +56,11 @@ def load_tree(
         InvalidArgumentError: `root` is none of the above, or `max_depth` is negative.
     """
     session = resolve_session(session, "load_tree")
+    require_class(entity, "load_tree", "root")
     return [row.node for row in load_rows(session, entity, root, max_depth) if row.depth == 0]
 
 
+@at_object
 def walk_tree(
     session: SyncSession, entity: type[NodeT], root: object = None, *, max_depth: int | None = None
 ) -> Sequence[TreeRow[NodeT]]:
@@ -70,6 +73,7 @@ def walk_tree(
         max_depth: How many edges below the root; None for all.
     """
     session = resolve_session(session, "walk_tree")
+    require_class(entity, "walk_tree", "root")
     return load_rows(session, entity, root, max_depth)
 
 
@@ -174,6 +178,7 @@ def _same_members(config: TreeConfig, present: MappedObject, children: list[Mapp
     return all(one is other for one, other in zip(present, children, strict=True))
 
 
+@at_object
 def lowest_common_ancestor(session: SyncSession, a: NodeT, b: NodeT) -> NodeT | None:
     """Return the deepest node that is above or equal to both `a` and `b`; None if they are in different trees.
 

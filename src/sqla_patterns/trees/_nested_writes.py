@@ -17,7 +17,7 @@ from sqlalchemy.orm.attributes import set_attribute, set_committed_value
 from .._declarative import keep_onupdate
 from .._locks import is_mysql, locking_read
 from .._sql import chunks, update_rows
-from .._sqlalchemy import state_of
+from .._sqlalchemy import objects_in_session, state_of
 from .._typing import AnyColumn, AnyExpression, AnyState, MappedObject, PrimaryKey
 from ._config import MAX_IN, ColumnValues, TreeConfig
 from ._errors import TreeDamagedError, TreeProblem
@@ -350,10 +350,7 @@ def _in(shift: Shift, number: AnyExpression, tree: AnyExpression) -> ColumnEleme
 def _show_numbers(config: TreeConfig, session: Session, shifts: Shifts) -> set[AnyState]:
     """Change the loaded objects as `_write_numbers` changed their rows, and return their states; no SQL."""
     changed: set[AnyState] = set()
-    cls = config.cls
-    for node in session.identity_map.values():
-        if not isinstance(node, cls):
-            continue
+    for node in objects_in_session(session, config.cls):
         state = state_of(node)
         values = state.dict
         if not values.keys() >= _NAMES_SET:
@@ -392,8 +389,8 @@ def rewrite(
     """
     update_rows(connection, config.pk, _columns(config), wrong)
     changed: set[AnyState] = set()
-    for node in session.identity_map.values():
-        if isinstance(node, config.cls) and (numbers := final.get(pk_of(node))) is not None:
+    for node in objects_in_session(session, config.cls):
+        if (numbers := final.get(pk_of(node))) is not None:
             shown = tuple(node.__dict__.get(name) for name in _NAMES)
             if shown == numbers:
                 continue

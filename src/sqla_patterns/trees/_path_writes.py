@@ -13,7 +13,7 @@ from sqlalchemy.orm.attributes import set_attribute, set_committed_value
 from .._declarative import keep_onupdate
 from .._locks import locking_read
 from .._sql import chunks, update_rows
-from .._sqlalchemy import state_of
+from .._sqlalchemy import objects_in_session, state_of
 from .._typing import AnyExpression, MappedObject, PrimaryKey
 from ..exceptions import StateError
 from ._config import MAX_IN, TreeConfig
@@ -317,8 +317,8 @@ def rewrite(
     An object may be wrong although its row is right.
     """
     _write_paths(dialect, connection, wrong)
-    for node in session.identity_map.values():
-        path = final.get(pk_of(node)) if isinstance(node, dialect.config.cls) else None
+    for node in objects_in_session(session, dialect.config.cls):
+        path = final.get(pk_of(node))
         if path is not None and node.__dict__.get("path") != path:
             set_committed_value(node, "path", path)
             expire_on_rollback(session, [state_of(node)])

@@ -43,6 +43,7 @@ from .._sqlalchemy import (
     is_orm,
     is_upsert,
     keep_synchronizing,
+    objects_in_session,
     options_of,
     selects_any,
     set_columns,
@@ -343,9 +344,7 @@ def _load_versions(session: Session, config: VersionConfig, changed: Iterable[Ke
     keys = set(changed)
     names = [name for name in (VERSION, VALID_FROM, REVISION) if name in root.version_columns]
     stale: dict[KeyValues, MappedObject] = {}
-    for obj in session.identity_map.values():
-        if not isinstance(obj, root.cls):
-            continue
+    for obj in objects_in_session(session, root.cls):
         state = instance_state(obj)
         is_expired = any(name in state.expired_attributes for name in names)
         if (is_expired or pk_of(state) in keys) and state.dict.keys() & root.columns.keys():

@@ -28,7 +28,7 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.orm.exc import UnmappedColumnError
 
 from .._sql import chunks, is_table, key_in
-from .._sqlalchemy import flushed_states, mappers_of, values_before_changes
+from .._sqlalchemy import flushed_states, mappers_of, objects_in_session, values_before_changes
 from .._typing import AnyColumn, AnyMapper, AnySelect, AnyState
 from ._config import KeyValues, VersionConfig, config_of, config_of_table, hierarchy, pk_of
 from ._expressions import bind_values, is_captured, stamp_parameters, version_values
@@ -207,7 +207,7 @@ def _capture(
     attrs = [str(root.mapper.get_property_by_column(column).key) for column in cascade.columns]
     loaded = {
         pk_of(each): each
-        for each in (instance_state(obj) for obj in session.identity_map.values() if isinstance(obj, root.cls))
+        for each in map(instance_state, objects_in_session(session, root.cls))
         if tuple(each.dict.get(attr) for attr in attrs) in set(keys)
     }
     names = sorted(root.version_columns)

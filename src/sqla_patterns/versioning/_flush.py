@@ -19,7 +19,7 @@ from sqlalchemy.orm.attributes import get_history, instance_state, set_attribute
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
 
 from .._sql import chunks, key_in
-from .._sqlalchemy import flushed_states, is_deleted, set_value_before_change, values_before_changes
+from .._sqlalchemy import flushed_states, is_deleted, object_in_session, set_value_before_change, values_before_changes
 from .._typing import AnyMapper, AnySelect, AnyState, PrimaryKey
 from ._assignments import begin_at_one, check_assigned
 from ._captured_rows import CapturedRow, CapturedRows
@@ -371,7 +371,7 @@ def _row_switches(session: Session, by_key: dict[KeyValues, AnyState]) -> dict[K
     """
     found: dict[KeyValues, tuple[AnyState, AnyState]] = {}
     for key, state in by_key.items():
-        existing = session.identity_map.get(state.mapper.identity_key_from_primary_key(key))
+        existing = object_in_session(session, state.mapper, key)
         if existing is not None:
             old = instance_state(existing)
             if is_deleted(flush_context(session), old):

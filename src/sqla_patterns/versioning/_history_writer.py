@@ -35,6 +35,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from .._sql import chunks, key_in
+from .._sqlalchemy import object_in_session
 from .._typing import AnyExpression, AnySelect
 from ..exceptions import StateError
 from ._captured_rows import CapturedRow, CapturedRows
@@ -282,7 +283,7 @@ def _correct_versions(session: Session, connection: Connection, root: VersionCon
     """
     old = _current_versions(connection, root, keys, is_behind_history(root))
     for key, last in continue_keys(session, root, old).items() if old else ():
-        obj = session.identity_map.get(root.mapper.identity_key_from_primary_key(key))
+        obj = object_in_session(session, root.mapper, key)
         # An object that was stale before stays so, for the unit of work to detect it where it checks versions.
         if obj is not None and key in old and instance_state(obj).dict.get(VERSION) == old[key].version:
             continue_object(instance_state(obj), last)

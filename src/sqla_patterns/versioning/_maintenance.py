@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session, make_transient_to_detached
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from .._maintained import deleting_for_good
-from .._session import SyncSession, resolve_session
+from .._session import SyncSession, current_database, resolve_session
 from .._sql import chunks, key_in, structural
-from .._sqlalchemy import autoflush
+from .._sqlalchemy import autoflush, object_in_session, objects_in_session
 from .._typing import AnyExpression, AnySelect, MappedObject
 from ..exceptions import InvalidArgumentError, StateError
 from ._association_sync import sync_whole_table
@@ -134,9 +134,8 @@ def seed(session: SyncSession, entity: type[object], *, batch_size: int = 1000) 
         filled += len(keys)
     filled += continue_all(session, root)
     if filled:
-        for obj in list(session.identity_map.values()):
-            if isinstance(obj, root.cls):
-                session.expire(obj, names)
+        for obj in objects_in_session(session, root.cls):
+            session.expire(obj, names)
     for member in hierarchy(root):
         for name in options.associations:
             if name in member.mapper.relationships:
@@ -243,8 +242,7 @@ def _object_of_row(session: Session, connection: Connection, member: VersionConf
     Not with ``session.get()``, which calls the listeners of the session. An object that is not in the session is made
     of its row, so that deleting it loads nothing.
     """
-    identity_key = member.mapper.identity_key_from_primary_key(key)
-    present = session.identity_map.get(identity_key)
+    present = object_in_session(session, member.mapper, key)
     if present is not None:
         return present
     obj: MappedObject = member.mapper.class_manager.new_instance()
@@ -256,6 +254,7 @@ def _object_of_row(session: Session, connection: Connection, member: VersionConf
     row = connection.execute(structural(statement.where(key_in(member.key, [key])))).one()
     for attr, value in zip([*member.columns, *sorted(member.root.version_columns)], row, strict=True):
         set_committed_value(obj, attr, value)
+    instance_state(obj).identity_token = current_database(session)
     make_transient_to_detached(obj)
     session.add(obj)
     return obj

@@ -12,7 +12,7 @@ from sqlalchemy.orm.attributes import set_attribute, set_committed_value
 
 from ..._declarative import attribute_key, keep_onupdate
 from ..._sql import chunks, key_in, structural
-from ..._sqlalchemy import load_unfiltered, mappers_of, state_of
+from ..._sqlalchemy import load_unfiltered, mappers_of, objects_in_session, state_of
 from ..._typing import AnyColumn, AnyMapper, AnyRelationship, AnyState, MappedObject
 from ...exceptions import MappingError
 from ._config import KeyValues, TemporalConfig, config_of
@@ -168,7 +168,7 @@ def _bound_to_version(config: TemporalConfig, state: AnyState) -> Iterator[str]:
 
 
 def _loaded(session: Session, mapper: AnyMapper) -> list[MappedObject]:
-    return [obj for obj in session.identity_map.values() if isinstance(obj, mapper.class_)]
+    return objects_in_session(session, mapper.class_)
 
 
 def _current_owners(

@@ -60,6 +60,7 @@ from ..._sqlalchemy import (
     is_upsert,
     mark_deleted,
     move_to_key,
+    objects_in_session,
     options_of,
     set_values,
     state_of,
@@ -129,7 +130,7 @@ def _write(state: ORMExecuteState) -> AnyResult | None:
     _refuse(config, state, statement)
     autoflush(state.session)
     connection = state.session.connection(bind_arguments=dict(state.bind_arguments))
-    loaded = _loaded_current(state, connection, config) if synchronizes(state, statement) else []
+    loaded = _loaded_current(state.session, connection, config) if synchronizes(state, statement) else []
     if loaded and isinstance(statement, Update) and not can_move_keys(state.session):
         raise StateError(
             f"update() of {config.name} was not executed: objects of the class are loaded, and this release of "
@@ -356,14 +357,10 @@ def _name_objects(state: ORMExecuteState, config: TemporalConfig) -> AnyResult:
 # -- objects in the session ----------------------------------------------------------------------
 
 
-def _loaded_current(execution: ORMExecuteState, connection: Connection, config: TemporalConfig) -> list[AnyState]:
+def _loaded_current(session: Session, connection: Connection, config: TemporalConfig) -> list[AnyState]:
     """Return the objects in the session that are current versions; one SELECT if that is not loaded of some."""
-    session = execution.session
     versions = row_versions(session)
-    states = [state_of(obj) for obj in session.identity_map.values() if isinstance(obj, config.cls)]
-    shard = execution.execution_options.get("identity_token")
-    if shard is not None:
-        states = [state for state in states if state.identity_token == shard]
+    states = [state_of(obj) for obj in objects_in_session(session, config.cls)]
     attribute = VALID_TO if config.form == "temporal" else IS_CURRENT
     unknown = {key_of(state) for state in states if attribute not in state.dict}
     current = _current_keys(connection, config, unknown)
