@@ -271,7 +271,7 @@ def test_behind_a_gap(tree: Tree, session: Session) -> None:
 
 
 def test_the_loaded_parent_needs_no_select(tree: Tree, session: Session) -> None:
-    """To bring a loaded parent into step costs no statement: it is as many as without one loaded, siblings or not."""
+    """To bring a loaded parent into step costs no statement, but where the database has to sort the children."""
     t = tree.make(session, "a(b c d)")
     key = tree.pk(t.a)
     session.expunge_all()
@@ -280,7 +280,8 @@ def test_the_loaded_parent_needs_no_select(tree: Tree, session: Session) -> None
     load_tree(session, tree.cls)
     with count_statements() as warm:
         insert_tree(session, tree.cls, data_of(tree, "y"), parent=key)
-    assert len(warm) == len(cold) <= 6 + tree.shape.index.allowance, warm.text
+    sorting = len(tree.cls.__tree__.order_by) > 0
+    assert len(warm) - sorting == len(cold) <= 6 + tree.shape.index.allowance, warm.text
     assert_in_step(session, tree)
 
 

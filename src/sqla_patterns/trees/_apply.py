@@ -7,7 +7,7 @@ node whose primary key only the database can make keeps its history, and the uni
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
@@ -108,6 +108,8 @@ def apply_links(plan: FlushPlan) -> None:
         clear_hint(node)
         if changed(inspect(node), "children") or "_pending_mutations" in inspect(node).__dict__:
             parents[id(node)] = node
+    for parent in _parents_of_reordered(plan):
+        parents[id(parent)] = parent
     for parent in parents.values():
         state = inspect(parent)
         plan.states_to_expire.add(state)
@@ -115,8 +117,21 @@ def apply_links(plan: FlushPlan) -> None:
             plan.session.expire(parent, ["children"])
             continue
         sort_children(config, parent)
+        if config.sorts_by_attributes:
+            plan.parents_to_order.append(parent)
         if state.key is not None and not _has_children_outside_session(plan, parent):
             forget_change(state, "children")
+
+
+def _parents_of_reordered(plan: FlushPlan) -> Iterator[MappedObject]:
+    """Yield the loaded parents of nodes that stay where they are, and change an attribute that siblings sort by."""
+    if plan.config.sorts_by_attributes:
+        for node in plan.dirty:
+            state = inspect(node)
+            if any(changed(state, name) for name in plan.config.order_attrs):
+                parent = loaded_parent(node)
+                if parent is not None:
+                    yield parent
 
 
 def _follows_from_key(link: ParentLink) -> bool:

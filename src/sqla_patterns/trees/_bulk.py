@@ -27,6 +27,7 @@ from ._loading import load_rows
 from ._mixins import KeyedTreeNode, NodeT, TreeNode
 from ._nested_data import CHILDREN, NewRow, NodeSchemas, TreeData, is_written, not_dumped, read_data
 from ._predicates import resolve_pk
+from ._sibling_order import SiblingOrder
 from ._structural_loads import load_nodes
 from ._tree import tree_of
 from ._tree_locks import lock_child_list
@@ -173,6 +174,8 @@ def _show(
     if parent is not None and "children" in parent.__dict__:
         change_children(config, parent, joined=tops)
         sort_children(config, parent)
+        if config.sorts_by_attributes:
+            SiblingOrder(session, config, [parent]).finish()
         expire_on_rollback(session, [inspect(parent)])
     return tops
 

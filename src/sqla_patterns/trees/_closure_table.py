@@ -16,7 +16,6 @@ from sqlalchemy import (
     ForeignKey,
     FromClause,
     Index,
-    Insert,
     Integer,
     PrimaryKeyConstraint,
     SelectBase,
@@ -33,6 +32,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .._declarative import mixin_attr
@@ -42,7 +42,7 @@ from .._sql import chunks, structural_part
 from .._typing import AnyColumn, AnyMapper, MappedObject, PrimaryKey
 from ..exceptions import MappingError
 from ._config import MAX_IN, ColumnValues, Entity, TreeConfig
-from ._errors import InvalidMoveError, TreeProblem
+from ._errors import InvalidMoveError, TreeDamagedError, TreeProblem
 from ._flush_plan import FlushPlan, ParentLink
 from ._index import IndexChange, IndexInsert, NodeRow, TreeIndex, ancestors_cte, needs_tree
 from ._nested_data import NewRow
@@ -217,16 +217,26 @@ class ClosureIndex(TreeIndex):
                         there.c.ancestor_id == up.c.ancestor, there.c.descendant_id == below.c.descendant_id
                     )
                 )
-            connection.execute(self._insert(pairs))
+            self._insert(connection, pairs)
 
     def insert_pairs_of(self, connection: Connection, keys: Sequence[PrimaryKey]) -> None:
         """Insert the pairs of new nodes with themselves and with all that lies above them."""
         for batch in chunks(keys, MAX_IN):
             up = self._climb(batch)
-            connection.execute(self._insert(select(up.c.ancestor, up.c.node, up.c.depth)))
+            self._insert(connection, select(up.c.ancestor, up.c.node, up.c.depth))
 
-    def _insert(self, pairs: SelectBase) -> Insert:
-        return insert(self.closure).from_select(["ancestor_id", "descendant_id", "depth"], pairs)
+    def _insert(self, connection: Connection, pairs: SelectBase) -> None:
+        inserting = insert(self.closure).from_select(["ancestor_id", "descendant_id", "depth"], pairs)
+        try:
+            connection.execute(inserting)
+        except IntegrityError as error:
+            name = self.config.name
+            raise TreeDamagedError(
+                f"{self.closure.name} has pairs of {name} nodes already that are inserted or moved just now, perhaps "
+                "left by a DELETE that the database did not cascade, as on SQLite without PRAGMA foreign_keys=ON; "
+                f"roll back, and call rebuild_tree(session, {name})",
+                [],
+            ) from error
 
     def _climb(self, keys: Sequence[PrimaryKey]) -> CTE:
         """Return ``(node, ancestor, depth)`` of `keys` by ``parent_id``, each with itself.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Table
+from sqlalchemy import Table, UniqueConstraint
 from sqlalchemy.orm import RelationshipDirection
 from sqlalchemy.orm.util import AliasedClass
 
@@ -77,6 +77,11 @@ class TreeConfig:
         """Return the attributes of `order_attrs`, for ORDER BY."""
         return tuple(getattr(self.cls, name) for name in self.order_attrs)
 
+    @cached_property
+    def order_columns(self) -> tuple[AnyColumn, ...]:
+        """Return the columns of `order_attrs`; that of the primary key is in the table of the tree itself."""
+        return tuple(self.pk if name == self.pk_attr else self._column(name) for name in self.order_attrs)
+
     @property
     def sorts_by_attributes(self) -> bool:
         """Return whether siblings sort by attributes of the user's, rather than by ``position``."""
@@ -107,6 +112,13 @@ class TreeConfig:
         """Return whether the foreign key says what happens to the children of a deleted row."""
         actions = {(fk.ondelete or "").upper() for fk in self.parent_id.foreign_keys if fk.references(self.table)}
         return actions <= {"CASCADE", "SET NULL"}
+
+    @cached_property
+    def has_unique_siblings(self) -> bool:
+        """Return whether a unique constraint or index of the table has ``parent_id`` among its columns."""
+        unique = [set(each.columns) for each in self.table.constraints if isinstance(each, UniqueConstraint)]
+        unique += [set(each.columns) for each in self.table.indexes if each.unique]
+        return any(self.parent_id in columns for columns in unique)
 
     @cached_property
     def dependent_tables(self) -> Sequence[Table]:

@@ -78,6 +78,7 @@ def resolve_deletes(plan: FlushPlan, tree: Tree, cascaded: CascadedRows) -> None
     replaced = plan.replaced_pks
     if not ((cascaded.keys or replaced) and _cascade(plan, tree, cascaded, replaced)):
         tree.index.delete_entries(plan.connection, plan.deleted_pks)
+        _free_places(plan)
     changes = ChildrenChanges(plan.config)
     for node in plan.deleted:
         parent = loaded_parent(node)
@@ -85,6 +86,19 @@ def resolve_deletes(plan: FlushPlan, tree: Tree, cascaded: CascadedRows) -> None
             changes.leave(parent, node)
             plan.states_to_expire.add(inspect(parent))
     changes.carry_out()
+
+
+def _free_places(plan: FlushPlan) -> None:
+    """Take rows that the unit of work will delete out of the way of newcomers, where siblings are unique by something.
+
+    It inserts before it deletes. NULL as ``parent_id`` is unlike every other value to a unique constraint. One UPDATE.
+    """
+    config = plan.config
+    if not (config.has_unique_siblings and (plan.links or plan.renamed)):
+        return
+    for batch in chunks(plan.deleted_pks, MAX_IN):
+        values = {**keep_onupdate(config.table), config.parent_id: None}
+        plan.connection.execute(update(config.table).where(config.pk.in_(batch)).values(values))
 
 
 def _subtree_rows(

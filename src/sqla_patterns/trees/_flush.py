@@ -15,7 +15,8 @@ Once per flush and tree class, before the unit of work looks at anything:
    work then sees plain column changes, batches the INSERTs of a level, and does not fail on a parent and a child that
    change places. Only what is below a new node whose primary key the database makes is left to it.
 
-Loaded collections and positions are updated on the way, without SQL. A rollback, also of a savepoint, expires them.
+Loaded collections and positions are updated on the way, without SQL; where siblings sort by attributes of the user's,
+the database sorts them once the flush has written (`SiblingOrder`). A rollback, also of a savepoint, expires them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from ._index import IndexChange
 from ._numbering import number, open_gaps, shifted
 from ._orphans import delete_orphans
 from ._placement_hints import clear_hint
+from ._sibling_order import SiblingOrder
 from ._tree import Tree, find_tree, tree_of
 from ._unplanned_changes import (
     Batch,
@@ -125,6 +127,8 @@ def _plan_tree(session: Session, tree: Tree, batch: Batch) -> set[int]:
         session.info.setdefault(_UNFINISHED, []).append(change)
     settle_unmoved(plan)
     apply_links(plan)
+    if plan.parents_to_order:
+        session.info.setdefault(_UNFINISHED, []).append(SiblingOrder(session, tree.config, plan.parents_to_order))
     expire_on_rollback(session, plan.states_to_expire)
     gone = [*plan.deleted, *cascaded.nodes]
     remember_plan(session, [_planned(plan, tree, link) for link in plan.links], gone)
@@ -185,7 +189,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
 def _after_flush(session: Session, flush_context: object) -> None:
     refuse_overwritten(session)
     forget_plan(session)
-    changes: list[IndexChange] = session.info.pop(_UNFINISHED, [])
+    changes: list[IndexChange | SiblingOrder] = session.info.pop(_UNFINISHED, [])
     for change in changes:
         change.finish()
 

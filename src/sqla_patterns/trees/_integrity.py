@@ -115,7 +115,7 @@ def _rows(session: Session, tree: Tree, *, lock: bool) -> list[NodeRow]:
     key = config.key if config.key is not None else nothing
     derived = tree.index.columns()
     statement = select(config.pk, config.parent_id, position.label("_position"), key.label("_key"), *derived.values())
-    statement = statement.order_by(*(config.mapper.columns[name] for name in config.order_attrs))
+    statement = statement.order_by(*config.order_columns)
     if lock:
         statement = (
             statement.with_for_update()

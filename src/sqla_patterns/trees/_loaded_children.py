@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from .._typing import MappedObject
 from ._config import TreeConfig
@@ -76,18 +77,16 @@ def rekey(children: dict[object, MappedObject], node: MappedObject, *, old: obje
 
 
 def sort_children(config: TreeConfig, parent: MappedObject) -> None:
-    """Put a loaded list of children into the order in which the database returns them."""
+    """Put a loaded list of children into the order of their positions, as the database returns them.
+
+    Those that sort by attributes of the user's are sorted by `SiblingOrder`.
+    """
     children = loaded_list(parent)
-    if children is None or len(children) < 2:
+    if children is None or len(children) < 2 or config.sorts_by_attributes:
         return
-    names = [name for name in config.order_attrs if name != config.pk_attr or config.sorts_by_attributes]
-    if config.sorts_by_attributes:
-        # What they sort by may be expired on a newcomer; a flush may load it.
-        values = [[getattr(child, name) for name in names] for child in children]
-    else:
-        values = [[child.__dict__.get(name) for name in names] for child in children]
-    if any(value is None for row in values for value in row[: len(names) - config.sorts_by_attributes]):
+    positions = [child.__dict__.get("position") for child in children]
+    if None in positions:
         return
-    order = sorted(range(len(children)), key=lambda i: [(value is not None, value) for value in values[i]])
+    order = sorted(range(len(children)), key=lambda i: cast("int", positions[i]))
     if order != list(range(len(children))):
         replace_list(children, [children[i] for i in order])
