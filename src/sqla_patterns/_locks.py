@@ -23,6 +23,9 @@ SelectT = TypeVar("SelectT", bound=GenerativeSelect)
 
 _RECURSION_LIMIT = 4_294_967_295
 
+#: The isolation levels of PostgreSQL at which a transaction may read what is older than its locks.
+SNAPSHOT_LEVELS = frozenset({"repeatable read", "serializable"})
+
 
 def is_mysql(connection: Connection) -> bool:
     """Return whether this is MariaDB or MySQL, whose InnoDB reads, locks and recurses by rules of its own."""
@@ -39,9 +42,9 @@ def take_write_lock(connection: Connection, table: Table) -> None:
 def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
     """Serialise the writers of one structure that has no row of its own, for instance the list of all roots.
 
-    Return whether what this transaction reads now may be older than the lock: PostgreSQL under REPEATABLE READ keeps
-    the snapshot of the transaction's first statement, so whoever relies on a read has to write a row that every writer
-    writes.
+    Return whether what this transaction reads now may be older than the lock: PostgreSQL under REPEATABLE READ and
+    SERIALIZABLE keeps the snapshot of the transaction's first statement, so whoever relies on a read has to write a row
+    that every writer writes, at whatever level.
 
     `purpose` tells several such structures of one table apart. On PostgreSQL all writers have to name the schema of the
     table in the same way, by the table or by ``schema_translate_map``, or all of them leave it to the search path.
@@ -58,7 +61,7 @@ def lock_table(connection: Connection, table: Table, purpose: str) -> bool:
         key = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
         isolation = func.current_setting("transaction_isolation")
         _, level = connection.execute(select(func.pg_advisory_xact_lock(key), isolation)).one()
-        return bool(level == "repeatable read")
+        return level in SNAPSHOT_LEVELS
     if is_mysql(connection):
         column = next(iter(table.primary_key))
         connection.execute(select(column).order_by(column).limit(1).with_for_update())

@@ -323,9 +323,28 @@ def _parse(outline: str) -> Iterator[tuple[str, str | None]]:
             yield token, path[-1] if path else None
 
 
+_CLAIM = re.compile(r"UPDATE (\S+) SET (?:\w+=\1\.\w+, )*parent_id=\1\.parent_id WHERE")
+
+
 def writes(log: StatementLog) -> list[str]:
-    """Return the statements of a log that change rows; not the UPDATE of no row that takes the write lock of SQLite."""
-    return [text for text in log.starting("INSERT", "UPDATE", "DELETE") if not text.rstrip().endswith("0 = 1")]
+    """Return the statements of a log that change rows.
+
+    Not the UPDATE of no row that takes the write lock of SQLite, nor that by which PostgreSQL notices older snapshots.
+    """
+    changing = [text for text in log.starting("INSERT", "UPDATE", "DELETE") if not text.rstrip().endswith("0 = 1")]
+    return [text for text in changing if text not in claims(log)]
+
+
+def claims(log: StatementLog) -> list[str]:
+    """Return the UPDATEs of a log that change nothing, for transactions whose snapshot is older; on PostgreSQL only."""
+    return [text for text in log.starting("UPDATE") if _CLAIM.match(text)]
+
+
+def unclaimed(log: StatementLog) -> int:
+    """Return how many statements a log has beside a claim; a flush, or function, makes one at most for each tree."""
+    found = len(claims(log))
+    assert found <= 1, log.text
+    return len(log) - found
 
 
 def inserts_into(log: StatementLog, tree: Tree) -> list[str]:

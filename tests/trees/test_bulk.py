@@ -47,6 +47,7 @@ from tests.trees._shapes import (
     no_sql,
     plain_list,
     positioned,
+    unclaimed,
     writes,
 )
 
@@ -277,11 +278,12 @@ def test_the_loaded_parent_needs_no_select(tree: Tree, session: Session) -> None
     session.expunge_all()
     with count_statements() as cold:
         insert_tree(session, tree.cls, data_of(tree, "x"), parent=key)
-    load_tree(session, tree.cls)
+    held = load_tree(session, tree.cls)
     with count_statements() as warm:
         insert_tree(session, tree.cls, data_of(tree, "y"), parent=key)
+    assert len(held) == 1
     sorting = len(tree.cls.__tree__.order_by) > 0
-    assert len(warm) - sorting == len(cold) <= 6 + tree.shape.index.allowance, warm.text
+    assert unclaimed(warm) - sorting == unclaimed(cold) <= 6 + tree.shape.index.allowance, warm.text
     assert_in_step(session, tree)
 
 
@@ -577,7 +579,7 @@ def test_a_thousand_nodes(tree: Tree, session: Session, engine: Engine) -> None:
     assert session.scalar(select(func.count()).select_from(tree.table)) == 1_111
     inserts = len(inserts_into(log, tree))
     assert inserts <= (4 if engine.dialect.name == "mysql" else 2), f"{inserts} INSERTs"
-    assert len(log) - inserts <= 5 + tree.shape.index.allowance, log.text[:2000]
+    assert unclaimed(log) - inserts <= 5 + tree.shape.index.allowance, log.text[:2000]
 
 
 @pytest.mark.parametrize("parents", [False, True], ids=["leaves", "parents"])
@@ -590,7 +592,7 @@ def test_rows_of_one_kind_are_one_batch(tree: Tree, session: Session, engine: En
         insert_tree(session, tree.cls, data)
     levels = 2 if parents and engine.dialect.name == "mysql" else 1
     assert len(inserts_into(log, tree)) == levels, log.text
-    assert len(log) <= levels + 5 + tree.shape.index.allowance, log.text
+    assert unclaimed(log) <= levels + 5 + tree.shape.index.allowance, log.text
     assert_in_step(session, tree)
 
 

@@ -21,6 +21,7 @@ from sqla_patterns.trees import (
 )
 from sqla_patterns.versioning import Versioned, versions
 from tests._support import Database, count_statements
+from tests.trees._shapes import writes
 
 INDEXES: dict[str, tuple[type[Any], ...]] = {
     "none": (),
@@ -108,7 +109,7 @@ def test_a_deletion_costs_no_update_without_such_a_constraint(plain_bases: Any, 
         session.add(Node(id=4, parent=root))
         with count_statements(engine) as log:
             session.flush()
-        assert not [each for each in log if each.startswith("UPDATE node SET parent_id")]
+        assert not [each for each in writes(log) if each.startswith("UPDATE")]
 
 
 def test_the_history_of_a_replaced_child_has_it_where_it_was(plain_bases: Any, engine: Engine) -> None:

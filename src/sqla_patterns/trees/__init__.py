@@ -81,8 +81,9 @@ without a refresh.
 **Concurrency.** Writers of one tree queue up at its root (``FOR NO KEY UPDATE``, or an advisory lock for the list of
 roots), which is locked before anything is read. On SQLite the flush takes the write lock before it reads, as ``BEGIN
 IMMEDIATE`` would. On MariaDB and MySQL gaps between rows are locked too, and writers of different trees may be refused
-with a deadlock error: try the transaction again, as for any write there. Under REPEATABLE READ the later of two writers
-of one list of siblings may be refused likewise on PostgreSQL (serialization failure).
+with a deadlock error: try the transaction again, as for any write there. On PostgreSQL each writer also makes an UPDATE
+that changes nothing, of the parents whose lists of children change, so that a writer with an older snapshot (REPEATABLE
+READ, SERIALIZABLE) is refused with a serialization failure, whatever the level of the other one.
 
 **Listeners.** Nodes that the application's ``before_flush`` listeners add, move or delete are handled as any others. A
 listener that does so later in the flush raises `UnplannedChangeError` before the change is written, unless it assigns

@@ -30,7 +30,7 @@ from ._predicates import resolve_pk
 from ._sibling_order import SiblingOrder
 from ._structural_loads import load_nodes
 from ._tree import tree_of
-from ._tree_locks import lock_child_list
+from ._tree_locks import claim_list, lock_child_list
 
 ListT = TypeVar("ListT", bound=TreeNode)
 KeyedT = TypeVar("KeyedT", bound=KeyedTreeNode)
@@ -75,7 +75,8 @@ def insert_tree(session: SyncSession, entity: type[NodeT], data: TreeData, paren
     if not rows:
         return []
     connection = session.connection(bind_arguments={"mapper": config.mapper})
-    parent_values = lock_child_list(connection, tree, parent_pk)
+    locked = lock_child_list(connection, tree, parent_pk)
+    parent_values = locked.values
     if parent_values is None:
         raise InvalidMoveError(f"nothing can go below <{config.name} {parent_pk!r}>, which does not exist")
     tops = [row for row in rows if row.parent is None]
@@ -85,6 +86,7 @@ def insert_tree(session: SyncSession, entity: type[NodeT], data: TreeData, paren
     for row in tops:
         row.values["parent_id"] = parent_pk
     index_insert = tree.index.plan_insert(session, connection, parent_pk, parent_values, rows)
+    claim_list(connection, config, locked)
     _insert(session, connection, config, rows, index_insert)
     index_insert.finish()
     return _show(session, entity, config, parent_pk, [row.pk for row in tops])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import and_, or_, select
 
 from .._locks import lock_table, locking_read, take_write_lock
@@ -36,8 +38,8 @@ def lock_lists(plan: FlushPlan, tree: Tree) -> None:
         take_write_lock(connection, config.table)
     else:
         _lock(plan, tree, attach=plan.deleted_pks, paths=set())
-        if tree.index.stores_data and plan.snapshot_reads:
-            claim_child_lists(connection, config, _roots(plan), roots=False)
+        if tree.index.stores_data:
+            _claim(plan, _roots(plan), roots=False)
 
 
 def lock_and_check(plan: FlushPlan, tree: Tree) -> None:
@@ -81,13 +83,28 @@ def lock_and_check(plan: FlushPlan, tree: Tree) -> None:
         _drop_repeated(plan)
         _check_parents(plan, tree)
     _check_cycles(plan)
-    if (shared_lists or stores_data) and plan.snapshot_reads:
+    if (shared_lists or stores_data) and (plan.links or plan.renamed):
         claimed = {link.parent_pk for link in plan.links if link.parent_exists}
         if stores_data:
             # Writers that change the index anywhere in a tree must conflict with each other at its root.
             claimed |= _roots(plan)
         parents = [*claimed, *(node.parent_id for node in plan.renamed)]
-        claim_child_lists(plan.connection, config, parents, roots=roots)
+        _claim(plan, parents, roots=roots)
+
+
+def _claim(plan: FlushPlan, parents: Iterable[PrimaryKey], *, roots: bool) -> None:
+    """Claim lists of children now if the snapshot may be older than the locks; otherwise when the flush writes."""
+    keys = {each for each in parents if each is not None}
+    if plan.snapshot_reads:
+        claim_child_lists(plan.connection, plan.config, keys, roots=roots, snapshot_reads=True)
+    else:
+        plan.claimed_parents |= keys
+        plan.claims_roots = plan.claims_roots or roots
+
+
+def claim_lists(plan: FlushPlan) -> None:
+    """Claim the lists of children that a flush is about to change, for writers whose snapshot is older."""
+    claim_child_lists(plan.connection, plan.config, plan.claimed_parents, roots=plan.claims_roots)
 
 
 def _find_moved(plan: FlushPlan, new: dict[int, ParentLink]) -> set[PrimaryKey]:
@@ -132,7 +149,7 @@ def _lock(plan: FlushPlan, tree: Tree, *, attach: set[PrimaryKey], paths: set[Pr
     locked = lock_ancestors(plan.connection, tree, attach=attach, paths=paths)
     plan.stored_parents.update(locked.stored_parents)
     plan.stored_values.update(locked.stored_values)
-    plan.snapshot_reads = locked.snapshot_reads
+    plan.snapshot_reads = plan.snapshot_reads or locked.snapshot_reads
 
 
 def _roots(plan: FlushPlan) -> set[PrimaryKey]:

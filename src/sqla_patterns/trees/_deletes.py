@@ -31,7 +31,7 @@ from ._placement_hints import PlacementHint
 from ._predicates import resolve_pk
 from ._structural_loads import load_children, load_nodes
 from ._tree import Tree, tree_of
-from ._tree_locks import lock_child_list
+from ._tree_locks import claim_list, lock_child_list
 
 #: In ``session.info``: the nodes that delete_subtree() deletes together with everything below them, by id().
 _WHOLE = "sqla_patterns.trees.whole_subtrees"
@@ -313,7 +313,7 @@ def delete_subtree(session: SyncSession, node: SelfLinked) -> int:
     if connection.dialect.name == "sqlite":
         take_write_lock(connection, config.table)
     else:
-        lock_child_list(connection, tree, key)
+        claim_list(connection, config, lock_child_list(connection, tree, key))
     rows = _subtree_rows(connection, config, [key])
     levels = _levels(rows, [key])
     keys = [pk for level in levels for pk in level]

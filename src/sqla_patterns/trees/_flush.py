@@ -31,7 +31,7 @@ from .._maintained import before_maintenance
 from .._sqlalchemy import is_edited, is_last, listen_last, listens
 from .._typing import MappedClass, MappedObject
 from ._apply import apply_links, discard_derived, settle_unmoved
-from ._checks import check_keys, lock_and_check, lock_lists
+from ._checks import check_keys, claim_lists, lock_and_check, lock_lists
 from ._deletes import CascadedRows, find_cascaded_rows, keep_children, refuse_replacing, resolve_deletes
 from ._expire_on_rollback import expire_on_rollback, forget_states_to_expire, states_to_expire
 from ._flush_plan import FlushPlan, ParentLink
@@ -120,6 +120,12 @@ def _plan_tree(session: Session, tree: Tree, batch: Batch) -> set[int]:
     cascaded = find_cascaded_rows(plan)
     if (plan.links or plan.deleted) and (nodes := _changed_nodes(plan, cascaded)):
         before_maintenance(session, tree.config.cls, nodes)
+    if (
+        plan.deleted
+        or any(map(is_edited, plan.renamed))
+        or any(link.new or _changes(plan, link) for link in plan.links)
+    ):
+        claim_lists(plan)
     resolve_deletes(plan, tree, cascaded)
     open_gaps(plan)
     if change is not None:

@@ -106,6 +106,8 @@ class FlushPlan:
         gaps: The space that new children need among their siblings:
             ``{primary key of the parent: [(from position, width)]}``.
         last_positions: The highest position below each parent that gets children, before the flush.
+        claimed_parents: The primary keys of the nodes whose lists of children are claimed when the flush writes.
+        claims_roots: Whether the list of roots is claimed then.
         parents_to_order: Parents whose loaded children have to be put into the order of the database after the flush.
         snapshot_reads: Whether statements of this transaction may show an older state than the locks, on PostgreSQL.
     """
@@ -148,6 +150,8 @@ class FlushPlan:
         self.stored_values: dict[PrimaryKey, ColumnValues] = {}
         self.gaps: dict[PrimaryKey, list[tuple[int, int]]] = {}
         self.last_positions: dict[PrimaryKey, int] = {}
+        self.claimed_parents: set[PrimaryKey] = set()
+        self.claims_roots = False
         self.parents_to_order: list[MappedObject] = []
         self.snapshot_reads = False
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from operator import attrgetter
 
-from sqlalchemy import inspect, select
+from sqlalchemy import func, inspect, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -59,7 +59,8 @@ def rebuild_tree(session: SyncSession, entity: type[NodeT]) -> int:
     an index, also what that keeps. Use it for rows that were inserted without the ORM, and to fill the columns of an
     index that was added to a tree. Loaded nodes are updated too.
 
-    Two SELECTs at most, and one batch of UPDATEs, for an index one more of each.
+    Two SELECTs at most, and one batch of UPDATEs, for an index one more of each; on PostgreSQL one SELECT more, which
+    locks the rows.
 
     Args:
         session: The session, which is flushed first.
@@ -116,12 +117,12 @@ def _rows(session: Session, tree: Tree, *, lock: bool) -> list[NodeRow]:
     derived = tree.index.columns()
     statement = select(config.pk, config.parent_id, position.label("_position"), key.label("_key"), *derived.values())
     statement = statement.order_by(*config.order_columns)
-    if lock:
-        statement = (
-            statement.with_for_update()
-            if connection.dialect.name == "postgresql"
-            else locking_read(connection, statement)
-        )
+    if lock and connection.dialect.name == "postgresql":
+        # In a statement of its own: one that waits for a lock goes on with the rows that it saw before.
+        locked = select(config.pk).order_by(config.pk).with_for_update().subquery()
+        connection.execute(select(func.count()).select_from(locked))
+    elif lock:
+        statement = locking_read(connection, statement)
     found = [tuple(row) for row in connection.execute(statement)]
     return [NodeRow(row[0], row[1], row[2], row[3], dict(zip(derived, row[4:], strict=True))) for row in found]
 
