@@ -105,15 +105,17 @@ def at_object(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _session_of(first: object) -> object:
-    if isinstance(first, (Session, scoped_session)):
-        return first() if isinstance(first, scoped_session) else first
+    if isinstance(first, scoped_session):
+        return cast("Callable[[], object]", first)()
+    if isinstance(first, Session):
+        return first
     state = _state_of(first)
     return None if state is None else state.session
 
 
 def _state_of(value: object) -> AnyState | None:
     found: object = inspect(value, raiseerr=False)
-    return found if isinstance(found, InstanceState) else None
+    return cast("AnyState", found) if isinstance(found, InstanceState) else None  # type: ignore[redundant-cast]
 
 
 def _flat(values: Iterable[object]) -> Iterator[object]:

@@ -37,7 +37,7 @@ def invoke(state: ORMExecuteState, added: Parameters = None) -> AnyResult:
         return state.invoke_statement(params=cast("Any", added))
     parameters: Any = state.parameters
     if isinstance(added, Mapping):
-        parameters = {**(parameters or {}), **added}
+        parameters = {**cast("dict[str, Any]", parameters or {}), **added}
     elif added is not None:
         parameters = [{**row, **more} for row, more in zip(parameters, added, strict=True)]
     options: dict[str, Any] = {names.PARENT_EXECUTE_STATE.name: state}

@@ -228,8 +228,8 @@ def _insert_versions(
     for column in config.table.c:
         if column.computed is None and not (config.form == "copied" and column in config.key):
             columns[column] = marked[column] if column in marked else _value(column, given)
-    rows = select(*(value.label(f"_{number}") for number, value in enumerate(columns.values())))
-    rows = _locking(connection, rows.select_from(config.cls))
+    read: Any = select(*(value.label(f"_{number}") for number, value in enumerate(columns.values())))
+    rows = _locking(connection, read.select_from(config.cls))
     parameters = {name: value for name, value in _parameters(state).items() if name not in config.mapper.column_attrs}
     matched = inserted = 0
     for target in _targets(connection, config, statement, state):
