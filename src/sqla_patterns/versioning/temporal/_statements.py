@@ -201,7 +201,8 @@ def _targets(
     if not options and not (isinstance(statement, Delete) and connection.dialect.name == "postgresql"):
         return [_Target(criterion)]
     attributes = [config.mapper.get_property_by_column(column).class_attribute for column in config.key]
-    matching = _locking(connection, read_current(select(*attributes).where(criterion).options(*options)))
+    reading: Any = select(*attributes)
+    matching = _locking(connection, read_current(reading.where(criterion).options(*options)))
     keys = [tuple(row) for row in connection.execute(structural(matching), _parameters(state))]
     found = [_Target(and_(config.is_current(), key_in(config.key, chunk)), len(chunk)) for chunk in chunks(keys)]
     return found or [_Target(false(), 0)]
@@ -228,8 +229,8 @@ def _insert_versions(
     for column in config.table.c:
         if column.computed is None and not (config.form == "copied" and column in config.key):
             columns[column] = marked[column] if column in marked else _value(column, given)
-    read: Any = select(*(value.label(f"_{number}") for number, value in enumerate(columns.values())))
-    rows = _locking(connection, read.select_from(config.cls))
+    rows: Any = select(*(value.label(f"_{number}") for number, value in enumerate(columns.values())))
+    rows = _locking(connection, rows.select_from(config.cls))
     parameters = {name: value for name, value in _parameters(state).items() if name not in config.mapper.column_attrs}
     matched = inserted = 0
     for target in _targets(connection, config, statement, state):
