@@ -65,6 +65,13 @@ def key_in(
     return columns[0].in_(keys if isinstance(keys, BindParameter) else [key[0] for key in keys])
 
 
+def qualified_name(connection: Connection, table: Table) -> str:
+    """Return the name of a table with its schema as it is written in SQL, for functions that take it as a string."""
+    quote, schema = connection.dialect.identifier_preparer, connection.schema_for_object(table)
+    name = quote.quote(table.name)
+    return f"{quote.quote_schema(schema)}.{name}" if schema else name
+
+
 def update_rows(
     connection: Connection,
     pk: AnyColumn,

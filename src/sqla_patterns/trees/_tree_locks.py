@@ -33,7 +33,7 @@ from .._locks import (
     locking_read,
     take_write_lock,
 )
-from .._sql import chunks
+from .._sql import chunks, qualified_name
 from .._typing import AnyColumn, PrimaryKey
 from ._config import MAX_IN, ColumnValues, TreeConfig
 from ._tree import Tree
@@ -185,9 +185,7 @@ def _refuse_unseen_roots(connection: Connection, config: TreeConfig) -> None:
     ANALYZE, which goes by what is committed now, and writes the number where every snapshot reads it. A role that may
     not analyze the table is warned by the server, and goes on with the number of the last time.
     """
-    quote, schema = connection.dialect.identifier_preparer, connection.schema_for_object(config.table)
-    name = f"{quote.quote_schema(schema)}." if schema else ""
-    name += quote.quote(config.table.name)
+    name = qualified_name(connection, config.table)
     oid = func.to_regclass(name)
     has_root = exists().where(config.parent_id.is_(None))
     if not connection.scalar(select(and_(~has_root, func.pg_relation_size(oid) > 0))):

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, Select, Update, func, insert, null, select, update
 
 from ..._declarative import keep_onupdate
-from ..._sql import chunks, key_in, structural
+from ..._sql import chunks, key_in, qualified_name, structural
 from ..._typing import AnyColumn, PrimaryKey
 from .._errors import StaleVersionError
 from ._config import IS_CURRENT, OBJECT_ID, VALID_TO, KeyValues, TemporalConfig
@@ -108,11 +108,17 @@ def insert_rows(connection: Connection, config: TemporalConfig, rows: Sequence[d
         For a `CopiedRow` class, the new ``id`` of each row, in the order of the rows, for which there is one SELECT for
         a thousand; nothing for the others, whose keys the rows tell.
     """
-    connection.execute(structural(insert(config.table)), rows)
+    inserting = structural(insert(config.table))
     if config.form != "copied":
+        connection.execute(inserting, rows)
         return []
-    # Not by RETURNING: SQLite would take one statement for each row to return them in order, and MySQL has none.
     (key,) = config.key
+    numbers = _next_numbers(connection, key, len(rows))
+    if numbers:
+        connection.execute(inserting, [{**row, key.key: number} for row, number in zip(rows, numbers, strict=True)])
+        return numbers
+    # Not by RETURNING: SQLite would take one statement for each row to return them in order, and MySQL has none.
+    connection.execute(inserting, rows)
     object_id = config.column(OBJECT_ID)
     wanted = [row[object_id.key] for row in rows]
     made: dict[PrimaryKey, PrimaryKey] = {}
@@ -120,6 +126,18 @@ def insert_rows(connection: Connection, config: TemporalConfig, rows: Sequence[d
         statement = select(object_id, key).where(object_id.in_(chunk), config.is_current())
         made.update(tuple(row) for row in connection.execute(structural(statement)))
     return [made[each] for each in wanted]
+
+
+def _next_numbers(connection: Connection, key: AnyColumn, count: int) -> list[PrimaryKey]:
+    """Return numbers for new rows from the sequence of a column on PostgreSQL, nothing where the INSERT makes them."""
+    always = key.identity is not None and key.identity.always
+    if connection.dialect.name != "postgresql" or key.default is not None or always:
+        return []
+    sequence = func.pg_get_serial_sequence(qualified_name(connection, key.table), key.name)
+    # In a subquery, so that the sequence is looked up once.
+    number = func.nextval(select(func.to_regclass(sequence)).scalar_subquery())
+    found = connection.scalars(structural(select(number).select_from(func.generate_series(1, count).alias()))).all()
+    return [] if None in found else list(found)
 
 
 def last_versions(
