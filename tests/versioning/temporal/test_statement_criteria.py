@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import Engine, bindparam, delete, event, select, update
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, sessionmaker, with_loader_criteria
 from sqlalchemy.orm.exc import StaleDataError
 
 from sqla_patterns.criteria import GlobalCriteria
+from sqla_patterns.versioning import UnversionedWriteError
 from tests._support import together
 from tests.versioning.temporal._models import FORMS, items, key, library, names, past
 
@@ -114,6 +116,13 @@ def test_criteria_of_an_option_read_current_rows_of_other_classes(
     author.name = "Anna"
     session.commit()
     was = with_loader_criteria(Book, Book.author.has(Author.name == "Ann"))
+    if sqlalchemy.__version__.startswith("2.0."):
+        # Options do not reach has() there, so that it would see closed rows.
+        for statement in (update(Book).values(title="wrong"), delete(Book)):
+            with pytest.raises(UnversionedWriteError, match="criteria read other rows was not executed"):
+                session.execute(statement.options(was))
+        assert [each.title for each in past(session, Book)] == ["a"]
+        return
     for statement in (update(Book).values(title="wrong"), delete(Book)):
         assert session.execute(statement.options(was)).rowcount == 0
     now = with_loader_criteria(Book, Book.author.has(Author.name == "Anna"))

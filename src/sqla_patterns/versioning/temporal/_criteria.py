@@ -19,6 +19,10 @@ ClauseT = TypeVar("ClauseT", bound=ClauseElement)
 StatementT = TypeVar("StatementT", bound=Executable)
 
 
+#: Whether options reach ``any()``, ``has()`` and EXISTS in a WHERE clause: since SQLAlchemy 2.1.
+REACHES_SUBQUERIES: Final = not sqlalchemy.__version__.startswith("2.0.")
+
+
 def _is_current(cls: Any) -> ColumnElement[bool]:
     # A function with a name, so that objects which hold the option can be pickled.
     found: ColumnElement[bool] = cls.__sqla_current__()
@@ -78,8 +82,8 @@ def read_all(statement: StatementT) -> StatementT:
 
 
 def _in_exists(statement: StatementT, criteria: Callable[[FromClause], Sequence[ColumnElement[bool]]]) -> StatementT:
-    """Add criteria inside of ``any()``, ``has()`` and EXISTS: the option reaches them on 2.1 only."""
-    return restrict_where(statement, criteria) if sqlalchemy.__version__.startswith("2.0.") else statement
+    """Add criteria inside of ``any()``, ``has()`` and EXISTS, where the option does not reach them."""
+    return statement if REACHES_SUBQUERIES else restrict_where(statement, criteria)
 
 
 def _sources(source: FromClause) -> Iterator[tuple[TemporalConfig, FromClause]]:

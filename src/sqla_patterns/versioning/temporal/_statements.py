@@ -71,7 +71,7 @@ from ...exceptions import StateError
 from .._errors import StaleVersionError, UnversionedWriteError
 from ._changes import is_closed, key_of
 from ._config import IS_CURRENT, OBJECT_ID, VALID_FROM, VALID_TO, VERSION_ID, KeyValues, TemporalConfig, config_of
-from ._criteria import read_current, set_current, write_current
+from ._criteria import REACHES_SUBQUERIES, read_current, set_current, write_current
 from ._session import row_versions
 from ._writer import closing_values
 
@@ -202,10 +202,21 @@ def _targets(
         return [_Target(criterion)]
     attributes = [config.mapper.get_property_by_column(column).class_attribute for column in config.key]
     reading: Any = select(*attributes)
-    matching = _locking(connection, read_current(reading.where(criterion).options(*options)))
+    reading = reading.where(criterion)
+    if not REACHES_SUBQUERIES and _subqueries(reading.options(*options)) > _subqueries(reading):
+        action = "update" if isinstance(statement, Update) else "delete"
+        raise UnversionedWriteError(
+            f"{action}() of {config.name} with an option whose criteria read other rows was not executed, since on "
+            "SQLAlchemy 2.0 they would see closed rows too; change the objects, or install SQLAlchemy 2.1"
+        )
+    matching = _locking(connection, read_current(reading.options(*options)))
     keys = [tuple(row) for row in connection.execute(structural(matching), _parameters(state))]
     found = [_Target(and_(config.is_current(), key_in(config.key, chunk)), len(chunk)) for chunk in chunks(keys)]
     return found or [_Target(false(), 0)]
+
+
+def _subqueries(statement: AnySelect) -> int:
+    return str(statement).upper().count("SELECT")
 
 
 def _locking(connection: Connection, statement: AnySelect) -> AnySelect:
