@@ -48,6 +48,8 @@ async def filled(
     for each in (sync, shards):
         arrange(each)
     create_all(sync, Base.metadata)
+    for engine in sync.engines.values():
+        engine.dispose()
     maker = async_sharded_sessionmaker(
         shards, keys=rules(), reference=[Unit], concurrency=concurrency, expire_on_commit=False
     )

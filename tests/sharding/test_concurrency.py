@@ -247,6 +247,8 @@ def test_databases_in_memory_are_asked_one_after_another(database: Database) -> 
     with maker() as session:
         session.execute(insert(Location), location_rows())
         assert session.scalars(select(Location.id).order_by(Location.id)).all() == list(range(1, 41))
+    for engine in shards.engines.values():
+        engine.dispose()
 
 
 @pytest.mark.only_on("sqlite")

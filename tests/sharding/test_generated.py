@@ -61,6 +61,8 @@ def both(request: pytest.FixtureRequest) -> Generator[Both, None, None]:
             yield maker, plain
         for engine in (whole, *engines.values()):
             engine.dispose()
+        for engine in (*engines.values(), whole):
+            engine.dispose()
 
 
 CONTINENT = st.sampled_from([*CONTINENTS, "Atlantis", ""])

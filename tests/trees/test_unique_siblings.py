@@ -151,3 +151,4 @@ def test_pairs_that_a_statement_has_left_are_named_and_rebuilt(plain_bases: Any,
         session.add(Node(id=2))
         session.commit()
         assert verify_tree(session, Node) == []
+    engine.dispose()
