@@ -61,8 +61,6 @@ def both(request: pytest.FixtureRequest) -> Generator[Both, None, None]:
             yield maker, plain
         for engine in (whole, *engines.values()):
             engine.dispose()
-        for engine in (*engines.values(), whole):
-            engine.dispose()
 
 
 CONTINENT = st.sampled_from([*CONTINENTS, "Atlantis", ""])
